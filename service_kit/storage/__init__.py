@@ -1,0 +1,1 @@
+"""The store: its contract (`contract`) and its engines."""

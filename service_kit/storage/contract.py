@@ -1,0 +1,123 @@
+"""The contract that every store engine keeps, and its values.
+
+One contract test class (`tests/contract/`) runs over all engines. Every method may be called from any thread.
+Every method raises `StoreUnavailable` (or its subclass `StoreFull`) when the engine cannot do it; then nothing of
+that call has been applied, or the caller must treat it as unknown and repeat the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service_kit.change import Change, Entry, Message, Record, Ref, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of records, newest first. ``next_cursor`` is None on the last page."""
+
+    records: tuple[Record, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long an instance may act for its orders, in milliseconds of the store's clock."""
+
+    instance: str
+    until_ms: int
+
+
+class Store(Protocol):
+    """One record, one log and one outbox per order, changed atomically."""
+
+    def start(self) -> None:
+        """Open the store, bring its schema up to date and begin to serve. Raises `StartRefused`."""
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Finish what is queued and close. Safe to call twice."""
+
+    def check(self) -> str | None:
+        """None when the store can be written, else the reason why not."""
+
+    # ---- changes
+
+    def update(self, step: Step) -> Change | None:
+        """Read, decide and write one record atomically; answer what was written once it is durable.
+
+        An exception of the decision is raised here and nothing is written.
+        """
+
+    def update_all(self, steps: Sequence[Step]) -> list[Change | Exception | None]:
+        """Many steps in one durable commit, each atomic by itself, in the given order; a refused step harms no other.
+
+        A step sees what earlier steps of the same call on the same record have written.
+        """
+
+    # ---- reads
+
+    def get(self, ref: Ref) -> Record | None:
+        """The record, or None."""
+
+    def entries(self, ref: Ref, *, after: int = 0, limit: int = 1000, kind: str | None = None) -> list[Entry]:
+        """Log entries with ``seq > after`` in order, of one kind when given."""
+
+    def entries_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Entry]]:
+        """For each record its entries with ``seq`` above the given one, ``limit`` in all; one read for many records."""
+
+    def messages(self, ref: Ref, *, limit: int = 1000) -> list[Message]:
+        """The record's outbox in order of position, whatever the state."""
+
+    def pending_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Message]]:
+        """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
+
+    def due(self, now_ms: int, *, limit: int = 1000) -> list[tuple[Ref, Message]]:
+        """Pending messages of all records whose time has come, oldest first."""
+
+    def page(
+        self,
+        *,
+        tenant: str | None,
+        states: Sequence[str] = (),
+        group: str | None = None,
+        owner: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Records newest first, filtered. ``tenant=None`` reads all tenants (recovery only).
+
+        Raises `InvalidInput` for a cursor that no page gave out.
+        """
+
+    def counts(self, tenant: str | None) -> dict[str, int]:
+        """How many records stand in each state; states without records are left out."""
+
+    def outbox_counts(self) -> dict[str, int]:
+        """How many outbox messages stand in each state, over all tenants."""
+
+    # ---- instances
+
+    def renew_lease(self, instance: str, lease_ms: int) -> Lease:
+        """Let the instance act for another ``lease_ms`` from now on the store's clock."""
+
+    def end_lease(self, instance: str) -> None:
+        """Forget the instance's lease; its orders are free at once."""
+
+    def leases(self) -> list[Lease]:
+        """All leases, ended ones included until their instance is forgotten."""
+
+    def now_ms(self) -> int:
+        """The store's clock, in milliseconds since the epoch."""
+
+    # ---- cleanup
+
+    def token_floor(self) -> int:
+        """The highest token of any record that was purged; a new record's first token must be above it."""
+
+    def purge(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> int:
+        """Remove records in one of the states, last changed before the time and with no pending message.
+
+        Their log and outbox go with them; the token floor rises to their highest token. Answers how many went.
+        """
