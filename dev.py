@@ -1,0 +1,563 @@
+#!/usr/bin/env python3
+"""The project's commands: run the services, test them, check the code.
+
+It needs Python 3.11 or newer and nothing else. The first command makes a virtual environment beside this file and
+installs the requirements into it; later ones do that again only when the requirement files have changed.
+
+    python dev.py up            start both services; Ctrl+C stops them
+    python dev.py test [...]    run the tests; what follows goes to pytest
+    python dev.py lint          check style, types and generated code; --fix repairs what can be repaired
+    python dev.py proto         generate the modules in proto/ from the .proto file
+    python dev.py bench [...]   run the benchmarks
+    python dev.py torture [...] run the fault tests
+"""
+
+# This file starts on any Python since 3.7, so that an older one than OLDEST_PYTHON gets a sentence, not a SyntaxError.
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent
+OLDEST_PYTHON = (3, 11)
+
+#: Another folder for the virtual environment, such as one for each Python version; relative to this file.
+VENV_VARIABLE = "ORDER_COMMUNICATOR_VENV"
+STAMP = "order-communicator.json"
+RUN_REQUIREMENTS = ("requirements.txt",)
+DEV_REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+
+PROTO = "proto/order_service.proto"
+GENERATED = ("proto/order_service_pb2.py", "proto/order_service_pb2.pyi", "proto/order_service_pb2_grpc.py")
+TYPED = ("service_kit", "requestor_app", "processor_app", "wsgi_*.py", "dev.py", "tests", "benchmarks")
+
+#: Commands whose further arguments belong to the tool that they start.
+PASSING_ON = ("test", "bench", "torture")
+
+READY_S = 60.0
+STOP_S = 12.0
+STILL_BUSY_S = 10.0
+INTERRUPTED = 130
+
+
+class Fault(Exception):
+    """Something that a person must put right; the text says what, in one line."""
+
+    def __init__(self, text: str, status: int = 1) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Terminated(KeyboardInterrupt):
+    """Somebody asked this process to end, by other means than Ctrl+C."""
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe."""
+    print(text, flush=True)
+
+
+class Progress:
+    """Prints what is going on, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        say(f"[{time.monotonic() - self._start:5.1f} s] {text}")
+
+
+# ---- child processes
+
+
+def child_environment() -> dict[str, str]:
+    """Our own environment; text is UTF-8 on every system, and lines come as they are written."""
+    return {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def run(command: Sequence[str | Path]) -> int:
+    """Run a tool in the project's folder, on our own terminal, and return its exit status."""
+    with subprocess.Popen([str(word) for word in command], cwd=ROOT, env=child_environment()) as child:
+        try:
+            status = child.wait()
+        except Terminated:
+            raise
+        except KeyboardInterrupt:  # the tool has got the Ctrl+C as well, and may have a summary to print
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(STOP_S)
+            raise
+        finally:
+            if child.poll() is None:
+                child.terminate()
+    return status if status >= 0 else 128 - status
+
+
+def run_quietly(command: Sequence[str | Path], progress: Progress, what: str) -> None:
+    """Run a step whose output matters only when it fails."""
+    progress(what)
+    with subprocess.Popen(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as child:
+        try:
+            output = None
+            while output is None:
+                try:
+                    output, _ = child.communicate(timeout=STILL_BUSY_S)
+                except subprocess.TimeoutExpired:
+                    progress(f"still {what}")
+        finally:
+            if child.poll() is None:
+                child.terminate()
+    if child.returncode:
+        say(output.rstrip())
+        raise Fault(f"{what} failed; the reason stands above")
+
+
+# ---- the virtual environment
+
+
+def venv_folder(environment: Mapping[str, str]) -> Path:
+    """Where the virtual environment is: beside this file, unless the environment names another folder."""
+    return ROOT / environment.get(VENV_VARIABLE, ".venv")
+
+
+def venv_python(venv: Path, *, windows: bool = sys.platform == "win32") -> Path:
+    """The interpreter of a virtual environment."""
+    return venv / "Scripts" / "python.exe" if windows else venv / "bin" / "python"
+
+
+def venv_version(config: str) -> str:
+    """The Python that a virtual environment was made with, such as "3.11", from its ``pyvenv.cfg``; "" if unknown."""
+    found = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", config, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def wanted_stamp(requirements: Sequence[str], root: Path = ROOT) -> dict[str, str]:
+    """The hash of each requirement file. Line ends do not count."""
+    return {
+        name: hashlib.sha256("\n".join((root / name).read_text(encoding="utf-8").splitlines()).encode()).hexdigest()
+        for name in requirements
+    }
+
+
+def read_stamp(venv: Path) -> dict[str, str]:
+    """The hashes of the requirement files that are installed; empty when nobody knows."""
+    try:
+        stamp = json.loads((venv / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def prepare(venv: Path, requirements: Sequence[str], progress: Progress) -> Path:
+    """Make the virtual environment hold the requirements, and return its interpreter."""
+    python = venv_python(venv)
+    ours = "{}.{}".format(*sys.version_info)
+    config = venv / "pyvenv.cfg"
+    made = config.exists() and python.exists() and venv_version(config.read_text(encoding="utf-8")) == ours
+    wanted = wanted_stamp(requirements)
+    if made and wanted.items() <= read_stamp(venv).items():
+        return python
+    if not made:
+        if venv.exists() and any(venv.iterdir()) and not config.exists():
+            raise Fault(f"{venv} is not a virtual environment; move it away, or set {VENV_VARIABLE} to another folder")
+        venv.mkdir(parents=True, exist_ok=True)
+        run_quietly(
+            [sys.executable, "-m", "venv", "--clear", venv],
+            progress,
+            f"making {venv.name} with Python {ours}",
+        )
+    # Without the stamp a broken-off installation starts again next time.
+    (venv / STAMP).unlink(missing_ok=True)
+    run_quietly(
+        [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", ROOT / requirements[-1]],
+        progress,
+        f"installing {requirements[-1]}",
+    )
+    (venv / STAMP).write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    progress("installed")
+    return python
+
+
+# ---- up
+
+
+class Address(NamedTuple):
+    """Where a service listens, as its environment variables say."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, prefix: str, port: int, environment: Mapping[str, str], port_variable: str = "PORT") -> Address:
+        """Read ``<prefix>_HOST`` and ``<prefix>_PORT``; a host that means "every address" is reached as loopback."""
+        host = environment.get(f"{prefix}_HOST", "")
+        name = f"{prefix}_{port_variable}"
+        try:
+            number = int(environment.get(name) or port)
+        except ValueError:
+            raise Fault(f"{name} is {environment[name]!r}, which is not a port number", 2) from None
+        return cls({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), number)  # noqa: S104
+
+    @property
+    def url(self) -> str:
+        """The address as the base of URLs; an IPv6 host stands in brackets."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    def is_taken(self) -> bool:
+        """Somebody accepts connections here."""
+        try:
+            socket.create_connection(self, timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+class Service:
+    """One service as a child process. Its output passes through, each line after the service's name."""
+
+    def __init__(self, name: str, script: str, address: Address) -> None:
+        self.name = name
+        self.address = address
+        self.last_lines: collections.deque[str] = collections.deque(maxlen=15)
+        self._script = script
+        self._child: subprocess.Popen[str] | None = None
+        self._reader = threading.Thread(target=self._pass_output_on, name=f"{name}-output", daemon=True)
+
+    def start(self, python: Path) -> None:
+        """Start the process in a group of its own, so that a Ctrl+C reaches us alone and we stop it in our order."""
+        options: dict[str, Any] = {}
+        if sys.platform == "win32":
+            options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
+        else:
+            options["start_new_session"] = True
+        self._child = subprocess.Popen(
+            [str(python), self._script],
+            cwd=ROOT,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            **options,
+        )
+        self._reader.start()
+
+    def exit_status(self) -> int | None:
+        """The exit status; None while the process runs."""
+        return self._child.poll() if self._child else None
+
+    def is_ready(self) -> bool:
+        """The service answers 200 at /readyz."""
+        # A proxy of the environment must not stand between us and our own machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"{self.address.url}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (OSError, ValueError):
+            return False
+
+    def stop(self) -> None:
+        """Ask the process to end, wait for it, and kill it when it takes too long or Ctrl+C comes again."""
+        if self._child is None:
+            return
+        if self._child.poll() is None:
+            try:
+                if sys.platform == "win32":
+                    self._child.send_signal(signal.CTRL_BREAK_EVENT)
+                else:
+                    self._child.terminate()
+                self._child.wait(STOP_S)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt, OSError):
+                say(f"{self.name} did not stop in time: killing it")
+                self._child.kill()
+                self._child.wait()
+        # Another process may have inherited the pipe and hold it open; the output is not worth waiting for it.
+        self._reader.join(timeout=2)
+
+    def _pass_output_on(self) -> None:
+        if self._child is None or self._child.stdout is None:
+            return
+        with self._child.stdout as lines:
+            for line in lines:
+                self.last_lines.append(line.rstrip())
+                # When nobody reads our output any more, the service must still be able to write.
+                with contextlib.suppress(OSError, ValueError):
+                    say(f"{self.name} | {line.rstrip()}")
+
+
+def ending(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-status).name}"
+    return f"signal {-status}"
+
+
+def wait_until_ready(services: Sequence[Service], progress: Progress) -> None:
+    """Return when every service is ready; fail when one has ended, or after a minute."""
+    deadline = time.monotonic() + READY_S
+    remind_at = time.monotonic() + STILL_BUSY_S / 2
+    waiting = list(services)
+    while waiting:
+        time.sleep(0.2)
+        for service in waiting[:]:
+            ready = service.is_ready()
+            refuse_ended(services)
+            if ready:
+                progress(f"{service.name} is ready")
+                waiting.remove(service)
+        names = " and ".join(service.name for service in waiting)
+        if waiting and time.monotonic() > deadline:
+            raise Fault(f"{names} did not answer 200 at /readyz within {READY_S:.0f} s")
+        if waiting and time.monotonic() > remind_at:
+            remind_at += STILL_BUSY_S / 2
+            progress(f"still waiting for {names}")
+
+
+def refuse_ended(services: Sequence[Service]) -> None:
+    """Fail, with the last lines of its output, when a service has ended before it was ready."""
+    for service in services:
+        status = service.exit_status()
+        if status is not None:
+            service.stop()
+            say(f"The last lines of {service.name}:")
+            for line in service.last_lines:
+                say(f"    {line}")
+            raise Fault(f"{service.name} ended before it was ready ({ending(status)})")
+
+
+def watch(services: Sequence[Service]) -> None:
+    """Return never; fail when a service ends by itself."""
+    while True:
+        for service in services:
+            status = service.exit_status()
+            if status is not None:
+                raise Fault(f"{service.name} ended by itself ({ending(status)})")
+        time.sleep(0.2)
+
+
+def first_calls(base: str, *, powershell: bool) -> str:
+    """Three calls to try, for the shell of the system."""
+    body = '{"order_req_id": "TEST001", "session_id": "sess_test_001", "notification_type": "email"}'
+    orders = f"{base}/api/v1/orders"
+    if powershell:
+        # Windows PowerShell strips the quotes of an argument to curl.exe, so the body goes another way.
+        initiate = f"Invoke-RestMethod -Method Post {orders}/initiate -ContentType application/json -Body '{body}'"
+    else:
+        initiate = f"curl -X POST {orders}/initiate -H 'Content-Type: application/json' -d '{body}'"
+    curl = "curl.exe" if powershell else "curl"
+    return "\n".join([initiate, f"{curl} {orders}/tracking/status", f"{curl} {orders}/TEST001"])
+
+
+def up(python: Path, progress: Progress) -> int:
+    """Run both services until Ctrl+C or SIGTERM."""
+    processor = Service("processor", "wsgi_processor.py", Address.of("PROCESSOR", 8005, os.environ))
+    requestor = Service("requestor", "wsgi_requestor.py", Address.of("REQUESTOR", 8004, os.environ))
+    grpc = Address.of("PROCESSOR", 50052, os.environ, "GRPC_PORT")
+    # An older run would answer in the place of ours.
+    for variable, address in (
+        ("PROCESSOR_PORT", processor.address),
+        ("PROCESSOR_GRPC_PORT", grpc),
+        ("REQUESTOR_PORT", requestor.address),
+    ):
+        if address.is_taken():
+            raise Fault(f"port {address.port} is in use; stop what uses it, or set {variable} to another port")
+    services = (processor, requestor)
+    try:
+        for service in services:
+            progress(f"starting {service.name}")
+            service.start(python)
+        wait_until_ready(services, progress)
+        say("")
+        for service in services:
+            say(f"{service.name}: {service.address.url}  (documentation: {service.address.url}/docs)")
+        say("\nTry in another terminal:\n")
+        say(first_calls(requestor.address.url, powershell=sys.platform == "win32"))
+        say("\nCtrl+C stops both.\n")
+        watch(services)
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        for service in reversed(services):
+            service.stop()
+    say("stopped")
+    return 0
+
+
+# ---- the other commands
+
+
+def run_module(python: Path, folder: str, module: str, arguments: Sequence[str]) -> int:
+    """Run a package of ours that is a command."""
+    if not (ROOT / folder / "__main__.py").exists():
+        raise Fault(f"{folder}/ is not part of this copy of the project", 2)
+    return run([python, "-m", module, *arguments])
+
+
+def generate(python: Path, target: Path) -> None:
+    """Generate the modules of the .proto file into a folder. From the root, so that imports say ``from proto``."""
+    if not (ROOT / PROTO).exists():
+        raise Fault(f"{PROTO} is missing", 2)
+    outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
+    if run([python, "-m", "grpc_tools.protoc", "-I.", *outputs, PROTO]):
+        raise Fault(f"{PROTO} cannot be translated; the reason stands above")
+
+
+def drift(expected: Path, actual: Path) -> list[str]:
+    """The generated files that differ between two folders or are missing in one. Line ends do not count."""
+
+    def lines(file: Path) -> list[bytes] | None:
+        return file.read_bytes().splitlines() if file.exists() else None
+
+    return [name for name in GENERATED if lines(expected / name) != lines(actual / name)]
+
+
+def proto(python: Path, *, check: bool) -> int:
+    """Generate the modules, or check that the committed ones are what would be generated."""
+    if not check:
+        generate(python, ROOT)
+        say(f"generated {', '.join(GENERATED)}")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        generate(python, Path(folder))
+        differing = drift(Path(folder), ROOT)
+    for name in differing:
+        say(f"{name} is not what {PROTO} gives: run `python dev.py proto`")
+    return 1 if differing else 0
+
+
+def lint(python: Path, *, fix: bool) -> int:
+    """Run every check, also after one has failed, and name the failed ones."""
+    typed = [path.name for pattern in TYPED for path in sorted(ROOT.glob(pattern))]
+    checks: dict[str, list[str]] = {
+        "ruff check": ["ruff", "check", *(["--fix"] if fix else []), "."],
+        "ruff format": ["ruff", "format", *([] if fix else ["--check"]), "."],
+        "mypy": ["mypy", *typed],
+    }
+    failed = []
+    for name, command in checks.items():
+        say(f"== {name}")
+        if run([python, "-m", *command]):
+            failed.append(name)
+    say("== generated code")
+    if proto(python, check=True):
+        failed.append("generated code")
+    say(f"lint: {', '.join(failed)} failed" if failed else "lint: all checks passed")
+    return 1 if failed else 0
+
+
+# ---- the command line
+
+
+def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Split the command line into our own options and what goes on, unread, to the tool of the command."""
+    own, passed_on = list(words), []
+    command = next((place for place, word in enumerate(words) if not word.startswith("-")), None)
+    if command is not None and words[command] in PASSING_ON:
+        own, passed_on = list(words[: command + 1]), list(words[command + 1 :])
+
+    parser = argparse.ArgumentParser(
+        prog="dev.py",
+        description="The project's commands. They run in .venv beside this file, which the first one makes.",
+        epilog=f"{VENV_VARIABLE} names another folder than .venv.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--no-install",
+        action="store_true",
+        help="leave the virtual environment as it is; without one, use the Python that runs this",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("up", help="start both services; Ctrl+C stops them")
+    commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
+    with_fix = commands.add_parser("lint", help="check style, types and generated code")
+    with_fix.add_argument("--fix", action="store_true", help="repair what can be repaired")
+    with_check = commands.add_parser("proto", help=f"generate the modules of {PROTO}")
+    with_check.add_argument("--check", action="store_true", help="only compare with the committed modules")
+    commands.add_parser("bench", help="run the benchmarks; further arguments go to them", add_help=False)
+    commands.add_parser("torture", help="run the fault tests; further arguments go to them", add_help=False)
+    return parser.parse_args(own), passed_on
+
+
+def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    """Prepare the virtual environment and run the command in it."""
+    progress = Progress()
+    venv = venv_folder(os.environ)
+    if options.no_install:
+        python = venv_python(venv) if venv_python(venv).exists() else Path(sys.executable)
+    else:
+        python = prepare(venv, RUN_REQUIREMENTS if options.command == "up" else DEV_REQUIREMENTS, progress)
+    if options.command == "up":
+        return up(python, progress)
+    if options.command == "lint":
+        return lint(python, fix=options.fix)
+    if options.command == "proto":
+        return proto(python, check=options.check)
+    if options.command == "bench":
+        return run_module(python, "benchmarks", "benchmarks", passed_on)
+    if options.command == "torture":
+        return run_module(python, "tests/faults", "tests.faults", passed_on)
+    return run([python, "-m", "pytest", *passed_on])
+
+
+def on_signal(number: int, _frame: FrameType | None) -> None:
+    """Turn a signal to end into an exception, so that every ``finally`` runs."""
+    raise Terminated(number)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    if sys.version_info < OLDEST_PYTHON:
+        say("dev.py needs Python {}.{} or newer; this is {}.{}".format(*OLDEST_PYTHON, *sys.version_info))
+        return 2
+    for stream in (sys.stdout, sys.stderr):
+        # A console with a small character set shows "?" instead of ending us.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        # nohup has SIGHUP ignored, and it stays so.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, on_signal)
+    options, passed_on = parse(words)
+    try:
+        return execute(options, passed_on)
+    except Fault as fault:
+        print(f"dev.py: {fault}", file=sys.stderr)
+        return fault.status
+    except OSError as fault:
+        print(f"dev.py: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

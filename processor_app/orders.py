@@ -1,0 +1,154 @@
+"""The use cases of the processor: what both RPC forms and the REST side ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from processor_app import domain
+from processor_app.domain import Close, FollowUp, OpenStream, Order, OrderNotFound, Reply, order_of
+from processor_app.streams import Opened, Outlet, StreamHub
+from service_kit.change import Change, Entry, Ref, Step
+from service_kit.errors import Fenced, ServiceError, Unavailable
+from service_kit.logs import get_logger
+from service_kit.storage.contract import Store
+from service_kit.times import now_ms
+
+log = get_logger(__name__)
+
+#: What a requestor hands over.
+Input: TypeAlias = OpenStream | FollowUp | Close
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """One page of orders, newest first."""
+
+    orders: tuple[Order, ...]
+    next_cursor: str | None
+
+
+class Orders:
+    """Works on orders; every step is durable before anybody hears of it."""
+
+    def __init__(self, store: Store, hub: StreamHub) -> None:
+        self._store = store
+        self._hub = hub
+
+    # ---- from the requestor
+
+    def take(self, inputs: Sequence[Input]) -> list[Change | ServiceError | None]:
+        """Apply inputs in their order in one durable commit; each has its own result, None when nothing had to change."""
+        at_ms = now_ms()
+        results: list[Change | ServiceError | None] = []
+        for result in self._store.update_all([_step(item, at_ms) for item in inputs]):
+            if isinstance(result, Exception) and not isinstance(result, ServiceError):
+                log.error("An input could not be decided", action="order.step_failed", exc_info=result)
+                result = Unavailable("The processor could not decide this; see its log.")
+            results.append(result)
+        self._hub.publish([r.record.ref for r in results if isinstance(r, Change) and r.entries])
+        return results
+
+    def take_one(self, item: Input) -> Change | None:
+        """Apply one input; raises what refuses it."""
+        (result,) = self.take([item])
+        if isinstance(result, ServiceError):
+            raise result
+        return result
+
+    def attach(self, wishes: Sequence[tuple[OpenStream, Change | None]], outlet: Outlet) -> list[ServiceError | None]:
+        """Bring opened orders' streams to the outlet, after `take` has let their claims in."""
+        outcomes: list[ServiceError | None] = []
+        for wish, change in wishes:
+            try:
+                order = order_of(change.record) if change is not None else self.get(wish.ref)
+                self._hub.attach(_opened(wish, order), outlet)
+                outcomes.append(None)
+            except ServiceError as error:
+                outcomes.append(error)
+        return outcomes
+
+    # ---- from the seller side
+
+    def reply(self, reply: Reply) -> bool:
+        """Keep a seller's reply and send it on; False when it was there already."""
+        step = partial(domain.accept_reply, reply=reply, now_ms=now_ms())
+        change = self._store.update(Step(reply.ref, step, entry_ids=(domain.reply_entry_id(reply.reply_id),)))
+        self._publish(change)
+        log.info(
+            f"Seller {reply.seller_id} replied to order {reply.ref.key}",
+            action="order.replied",
+            order_req_id=reply.ref.key,
+            repeated=change is None,
+        )
+        return change is not None
+
+    def complete(self, close: Close) -> Order:
+        """Complete an order from the seller side and send it on; repeating it changes nothing."""
+        change = self._store.update(Step(close.ref, partial(domain.close, wish=close, now_ms=now_ms())))
+        self._publish(change)
+        log.info(
+            f"Order {close.ref.key} completed by the seller side",
+            action="order.completed",
+            order_req_id=close.ref.key,
+            repeated=change is None,
+        )
+        return order_of(change.record) if change is not None else self.get(close.ref)
+
+    def _publish(self, change: Change | None) -> None:
+        if change is not None:
+            self._hub.publish([change.record.ref])
+
+    # ---- reads
+
+    def get(self, ref: Ref) -> Order:
+        """The order. Raises `OrderNotFound`."""
+        record = self._store.get(ref)
+        if record is None:
+            raise OrderNotFound("No order has this id.")
+        return order_of(record)
+
+    def page(
+        self, tenant: str, *, states: Sequence[str], session_id: str | None, cursor: str | None, limit: int
+    ) -> OrderPage:
+        """Orders newest first, filtered."""
+        page = self._store.page(tenant=tenant, states=states, group=session_id, cursor=cursor, limit=limit)
+        return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
+
+    def events(self, ref: Ref, *, after: int, limit: int) -> list[Entry]:
+        """The order's events above ``after``. Raises `OrderNotFound`."""
+        self.get(ref)
+        return self._store.entries(ref, after=after, limit=limit)
+
+    def counts(self, tenant: str) -> dict[str, int]:
+        """How many orders stand in each state."""
+        return self._store.counts(tenant)
+
+    def has_open_stream(self, ref: Ref) -> bool:
+        """Whether the order's stream is open at this processor."""
+        return self._hub.stream_of(ref) is not None
+
+
+def _step(item: Input, at_ms: int) -> Step:
+    match item:
+        case OpenStream():
+            return Step(item.ref, partial(domain.open_stream, wish=item, now_ms=at_ms))
+        case FollowUp():
+            decide = partial(domain.accept_follow_up, note=item, now_ms=at_ms)
+            return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
+        case Close():
+            return Step(item.ref, partial(domain.close, wish=item, now_ms=at_ms))
+
+
+def _opened(wish: OpenStream, order: Order) -> Opened:
+    if order.token > wish.token:
+        raise Fenced("A newer owner holds this order.", highest_token=order.token)
+    return Opened(
+        wish.ref,
+        wish.stream_id,
+        token=wish.token,
+        head_seq=order.head_seq,
+        resumes_after=max(wish.resume_after, order.run_start),
+    )

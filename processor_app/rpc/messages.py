@@ -1,0 +1,278 @@
+"""Wire messages from and to the domain's values. What comes in is checked by the same rules as REST input."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from processor_app.domain import Close, FollowUp, OpenStream, OrderState
+from processor_app.streams import (
+    CloseAnswer,
+    Control,
+    FollowUpAnswer,
+    GoingAway,
+    Opened,
+    Refused,
+    Stream,
+    Superseded,
+)
+from proto import order_service_pb2 as wire
+from service_kit import rules
+from service_kit.change import DEFAULT_TENANT, Body, Entry, Ref
+from service_kit.errors import Diverged, Fenced, FieldError, InvalidInput, MalformedInput, ServiceError, Unavailable
+
+
+class _Faults:
+    """Collects what is wrong with one message, so that the caller hears of everything at once."""
+
+    def __init__(self) -> None:
+        self.found: list[FieldError] = []
+
+    def add(self, field: str, fault: str | None) -> None:
+        if fault is not None:
+            self.found.append(FieldError(f"/{field}", fault))
+
+    def check_pattern(self, field: str, value: str, pattern: re.Pattern[str], rule: str) -> None:
+        self.add(field, None if pattern.fullmatch(value) else rule)
+
+    def check_id(self, field: str, value: str) -> None:
+        self.check_pattern(field, value, rules.ID_PATTERN, rules.ID_RULE)
+
+    def check_ids(self, field: str, values: Iterable[str]) -> None:
+        for index, value in enumerate(values):
+            self.check_id(f"{field}/{index}", value)
+
+    def raise_any(self) -> None:
+        if self.found:
+            raise InvalidInput(self.found)
+
+
+def ref_of(message: Any) -> Ref:
+    """The order that a message is about; no tenant means the default one."""
+    return Ref(message.tenant or DEFAULT_TENANT, message.order_req_id)
+
+
+def _check_ref(faults: _Faults, message: Any) -> Ref:
+    ref = ref_of(message)
+    faults.check_id("tenant", ref.tenant)
+    faults.check_id("order_req_id", ref.key)
+    return ref
+
+
+def open_stream_of(request: wire.OrderStreamRequest) -> OpenStream:
+    """Read a wish for a stream. Raises `InvalidInput`."""
+    faults = _Faults()
+    ref = _check_ref(faults, request)
+    audience = tuple(request.audience)
+    faults.check_id("session_id", request.session_id)
+    faults.check_id("stream_id", request.stream_id)
+    if request.notification_type not in rules.NOTIFICATION_TYPES:
+        faults.add("notification_type", f"must be one of {', '.join(rules.NOTIFICATION_TYPES)}")
+    faults.check_ids("audience", audience)
+    if len(audience) > rules.MAX_AUDIENCE:
+        faults.add("audience", f"must have at most {rules.MAX_AUDIENCE} sellers")
+    if request.token < 1:
+        faults.add("token", "must be at least 1")
+    if not 1 <= request.run <= max(request.token, 1):
+        faults.add("run", "must be at least 1 and at most the token")
+    if request.resume_after < 0:
+        faults.add("resume_after", "must not be negative")
+    details = _details_of(faults, request.details)
+    faults.raise_any()
+    return OpenStream(
+        ref=ref,
+        session_id=request.session_id,
+        notification_type=request.notification_type,
+        audience=audience,
+        details=details,
+        token=request.token,
+        stream_id=request.stream_id,
+        resume_after=request.resume_after,
+        run=request.run,
+    )
+
+
+def _details_of(faults: _Faults, text: str) -> Body | None:
+    if not text:
+        return None
+    if len(text) > rules.MAX_DETAILS:
+        faults.add("details", f"must be at most {rules.MAX_DETAILS} characters long")
+        return None
+    try:
+        details = json.loads(text)
+    except (ValueError, RecursionError):
+        details = None
+    if not isinstance(details, dict):
+        faults.add("details", "must be a JSON object")
+        return None
+    return details
+
+
+def follow_up_of(request: wire.FollowUpRequest) -> FollowUp:
+    """Read a follow-up. Raises `InvalidInput`."""
+    faults = _Faults()
+    ref = _check_ref(faults, request)
+    audience, urls = tuple(request.audience), tuple(request.urls)
+    faults.check_id("follow_up_id", request.follow_up_id)
+    faults.check_ids("audience", audience)
+    if not 1 <= len(audience) <= rules.MAX_AUDIENCE:
+        faults.add("audience", f"must have 1 to {rules.MAX_AUDIENCE} sellers")
+    faults.check_pattern("message_type", request.message_type, rules.KIND_PATTERN, rules.KIND_RULE)
+    faults.add("message", rules.text_fault(request.message, rules.MAX_TEXT))
+    if len(urls) > rules.MAX_URLS:
+        faults.add("urls", f"must have at most {rules.MAX_URLS} links")
+    for index, url in enumerate(urls):
+        faults.add(f"urls/{index}", rules.url_fault(url))
+    if request.token < 1:
+        faults.add("token", "must be at least 1")
+    faults.raise_any()
+    return FollowUp(
+        ref=ref,
+        follow_up_id=request.follow_up_id,
+        token=request.token,
+        audience=audience,
+        message_type=request.message_type,
+        message=request.message,
+        urls=urls,
+        added_ms=request.added_ms,
+    )
+
+
+_END_OF = {
+    wire.CloseOrderRequest.COMPLETE: OrderState.COMPLETED,
+    wire.CloseOrderRequest.CANCEL: OrderState.CANCELLED,
+}
+
+
+def close_of(request: wire.CloseOrderRequest) -> Close:
+    """Read a buyer's close. Raises `InvalidInput`."""
+    faults = _Faults()
+    ref = _check_ref(faults, request)
+    end = _END_OF.get(request.kind)
+    if end is None:
+        faults.add("kind", "must be COMPLETE or CANCEL")
+    faults.add("reason", rules.text_fault(request.reason, rules.MAX_REASON))
+    if request.token < 1:
+        faults.add("token", "must be at least 1")
+    faults.raise_any()
+    return Close(ref=ref, end=end or OrderState.COMPLETED, by="buyer", reason=request.reason, token=request.token)
+
+
+# ---- to the wire
+
+
+def _event(entry: Entry) -> wire.OrderEvent:
+    event = wire.OrderEvent(seq=entry.seq, at_ms=entry.at_ms, run=entry.body["run"])
+    _FACTS[entry.kind](event, entry.body)
+    return event
+
+
+def _fact(kind: str, message: type[Any]) -> Callable[[wire.OrderEvent, Body], None]:
+    fields = tuple(message.DESCRIPTOR.fields_by_name)
+
+    def put(event: wire.OrderEvent, body: Body) -> None:
+        fact = message(**{field: body[field] for field in fields if field in body})
+        getattr(event, kind).CopyFrom(fact)
+
+    return put
+
+
+#: How an entry's body becomes the fact of an event: the fields that both have, by name.
+_FACTS: Mapping[str, Callable[[wire.OrderEvent, Body], None]] = {
+    field.name: _fact(field.name, getattr(wire, field.message_type.name))
+    for field in wire.OrderEvent.DESCRIPTOR.oneofs_by_name["fact"].fields
+}
+
+
+def event_response(stream: Stream, entry: Entry) -> wire.OrderStreamResponse:
+    """One event of a stream."""
+    return wire.OrderStreamResponse(
+        tenant=stream.ref.tenant, order_req_id=stream.ref.key, stream_id=stream.stream_id, event=_event(entry)
+    )
+
+
+def stream_response(control: Opened | Refused | Superseded) -> wire.OrderStreamResponse:
+    """The opening, the refusal or the ending of a stream."""
+    response = wire.OrderStreamResponse(
+        tenant=control.ref.tenant, order_req_id=control.ref.key, stream_id=control.stream_id
+    )
+    match control:
+        case Opened():
+            response.opened.token = control.token
+            response.opened.head_seq = control.head_seq
+            response.opened.resumes_after = control.resumes_after
+        case Refused():
+            response.refused.reason = _refusal_of(control.error)
+            response.refused.detail = detail_of(control.error)
+            response.refused.highest_token = control.error.extra.get("highest_token", 0)
+        case Superseded():
+            response.closed.reason = wire.StreamClosed.SUPERSEDED
+    return response
+
+
+def detail_of(error: ServiceError) -> str:
+    """A sentence for people; for invalid input with each field's fault."""
+    if isinstance(error, InvalidInput):
+        return " ".join([error.detail, *(f"{fault.pointer} {fault.message};" for fault in error.errors)])
+    return error.detail
+
+
+def _refusal_of(error: ServiceError) -> wire.StreamRefused.Reason:
+    match error:
+        case Fenced():
+            return wire.StreamRefused.FENCED
+        case InvalidInput() | MalformedInput():
+            return wire.StreamRefused.INVALID
+        case Diverged():
+            return wire.StreamRefused.DIVERGED
+        case _:
+            return wire.StreamRefused.UNAVAILABLE
+
+
+def _outcome_of(error: ServiceError | None) -> wire.Outcome:
+    match error:
+        case None:
+            return wire.ACCEPTED
+        case Fenced():
+            return wire.OUTCOME_FENCED
+        case Unavailable():
+            return wire.TRY_AGAIN
+        case _:
+            return wire.REFUSED
+
+
+def follow_up_ack(answer: FollowUpAnswer) -> wire.FollowUpAck:
+    """What became of a follow-up."""
+    return wire.FollowUpAck(
+        tenant=answer.ref.tenant,
+        order_req_id=answer.ref.key,
+        follow_up_id=answer.follow_up_id,
+        outcome=_outcome_of(answer.error),
+        detail="" if answer.error is None else detail_of(answer.error),
+    )
+
+
+def close_ack(answer: CloseAnswer) -> wire.CloseOrderAck:
+    """What became of a close."""
+    return wire.CloseOrderAck(
+        tenant=answer.ref.tenant,
+        order_req_id=answer.ref.key,
+        outcome=_outcome_of(answer.error),
+        detail="" if answer.error is None else detail_of(answer.error),
+    )
+
+
+def fill_trunk_message(message: wire.TrunkDown, controls: Iterable[Control]) -> None:
+    """Put answers into a message of the trunk."""
+    for control in controls:
+        match control:
+            case FollowUpAnswer():
+                message.follow_up_acks.append(follow_up_ack(control))
+            case CloseAnswer():
+                message.close_acks.append(close_ack(control))
+            case GoingAway():
+                message.going_away.reason = control.reason
+            case _:
+                message.streams.append(stream_response(control))

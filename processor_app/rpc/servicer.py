@@ -1,0 +1,274 @@
+"""The RPC forms of the processor over one service object: the trunk, one order in one call, and the unary calls."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from processor_app.domain import Close, FollowUp, OpenStream
+from processor_app.orders import Input, Orders
+from processor_app.rpc import messages
+from processor_app.streams import (
+    CloseAnswer,
+    Control,
+    FollowUpAnswer,
+    GoingAway,
+    Opened,
+    Outlet,
+    Refused,
+    StreamHub,
+    Superseded,
+)
+from proto import order_service_pb2 as wire
+from proto import order_service_pb2_grpc
+from service_kit.errors import Fenced, ServiceError, TooMany
+from service_kit.logs import get_logger
+from service_kit.times import now_ms
+
+#: Single-order calls at a time; each holds a thread of the pool.
+MAX_SINGLE_CALLS = 64
+#: Trunks at a time; each holds a thread of the pool and one of its own.
+MAX_TRUNKS = 32
+#: Pool threads kept free of streams, for unary calls, health and reflection.
+SPARE_THREADS = 16
+MAX_THREADS = MAX_SINGLE_CALLS + MAX_TRUNKS + SPARE_THREADS
+
+log = get_logger(__name__)
+
+Value = TypeVar("Value")
+Request = TypeVar("Request")
+
+
+class CallCap:
+    """Counts the running calls of one kind and refuses those above the limit."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self._free = threading.BoundedSemaphore(limit)
+
+    def enter(self, context: grpc.ServicerContext, on_end: Callable[[], None]) -> None:
+        """Count the call until it is over, however it ends, and then run ``on_end``. Raises `TooMany`."""
+        if not self._free.acquire(blocking=False):
+            raise TooMany(f"This processor serves at most {self._limit} {self._what} at a time.")
+
+        def leave() -> None:
+            on_end()
+            self._free.release()
+
+        # Code behind a generator's loop may never run when its call dies, so the count is let go in the callback.
+        if not context.add_callback(leave):
+            leave()
+
+
+class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
+    """Serves `OrderService`."""
+
+    def __init__(self, orders: Orders, hub: StreamHub, *, instance_id: str, version: str, heartbeat_s: float) -> None:
+        self._orders = orders
+        self._hub = hub
+        self._instance_id = instance_id
+        self._version = version
+        self._heartbeat_s = heartbeat_s
+        self._single_calls = CallCap(MAX_SINGLE_CALLS, "StreamOrder calls")
+        self._trunks = CallCap(MAX_TRUNKS, "trunks")
+
+    def announce_stop(self) -> None:
+        """Tell every trunk that this processor goes away, and let the calls end once they have sent what waits."""
+        for outlet in self._hub.outlets():
+            outlet.push(GoingAway("the processor stops"))
+            outlet.close()
+
+    # ---- the trunk
+
+    def StreamOrders(
+        self, request_iterator: Iterator[wire.TrunkUp], context: grpc.ServicerContext
+    ) -> Iterator[wire.TrunkDown]:
+        """Carry the streams of one requestor: a thread reads, the pool's thread sends."""
+        outlet = Outlet(context.peer())
+        self._enter(self._trunks, outlet, context)
+        reader = threading.Thread(
+            target=self._read_trunk, args=(request_iterator, outlet, context), name="trunk-reader", daemon=True
+        )
+        reader.start()
+        hello = wire.Hello(instance_id=self._instance_id, software_version=self._version, now_ms=now_ms())
+        yield wire.TrunkDown(hello=hello)
+        while (batch := self._hub.next_batch(outlet, self._heartbeat_s)) is not None:
+            message = wire.TrunkDown()
+            messages.fill_trunk_message(message, batch.controls)
+            message.streams.extend(messages.event_response(stream, entry) for stream, entry in batch.events)
+            if not batch.controls and not batch.events:
+                message.heartbeat.now_ms = now_ms()
+                message.heartbeat.queue_depth = batch.queue_depth
+            yield message
+
+    def _enter(self, cap: CallCap, outlet: Outlet, context: grpc.ServicerContext) -> None:
+        self._hub.register(outlet)
+        try:
+            cap.enter(context, on_end=outlet.end)
+        except TooMany:
+            self._hub.unregister(outlet)
+            raise
+
+    def _read_trunk(
+        self, requests: Iterator[wire.TrunkUp], outlet: Outlet, context: grpc.ServicerContext
+    ) -> None:
+        try:
+            for message in requests:
+                outlet.last_heard = time.monotonic()
+                if message.HasField("hello"):
+                    log.info(
+                        "A requestor connected",
+                        action="trunk.opened",
+                        instance_id=message.hello.instance_id,
+                        peer=outlet.peer,
+                        clock_skew_ms=now_ms() - message.hello.now_ms,
+                    )
+                if message.opens or message.follow_ups or message.closes:
+                    self._take(message, outlet)
+                if message.acks:
+                    self._hub.acknowledge(outlet, [(messages.ref_of(ack), ack.seq) for ack in message.acks])
+        except grpc.RpcError as error:
+            log.debug("A trunk's call ended", action="trunk.call_ended", reason=type(error).__name__)
+        except Exception as error:
+            if context.is_active():
+                log.error("A trunk failed", action="trunk.failed", exc_info=error)
+            context.cancel()
+        finally:
+            self._hub.unregister(outlet)
+            log.info("A requestor's trunk ended", action="trunk.ended", peer=outlet.peer)
+
+    def _take(self, message: wire.TrunkUp, outlet: Outlet) -> None:
+        """Apply everything a message carries in one commit, and queue the answers."""
+        inputs: list[Input] = []
+        refusals: list[Control] = []
+        requests: list[wire.OrderStreamRequest] = []
+        for request in message.opens:
+            if (wish := _read(messages.open_stream_of, request, refusals, _refused_open)) is not None:
+                inputs.append(wish)
+                requests.append(request)
+        for follow_up in message.follow_ups:
+            if (note := _read(messages.follow_up_of, follow_up, refusals, _refused_follow_up)) is not None:
+                inputs.append(note)
+        for request_close in message.closes:
+            if (close := _read(messages.close_of, request_close, refusals, _refused_close)) is not None:
+                inputs.append(close)
+        outlet.push(*refusals)
+        try:
+            results = self._orders.take(inputs)
+        except ServiceError as error:
+            results = [error] * len(inputs)
+        wishes = []
+        answers: list[Control] = []
+        for item, result in zip(inputs, results, strict=True):
+            error = result if isinstance(result, ServiceError) else None
+            match item:
+                case OpenStream() if error is not None:
+                    answers.append(Refused(item.ref, item.stream_id, error))
+                    _log_refusal(item, error)
+                case OpenStream():
+                    wishes.append((item, result if not isinstance(result, ServiceError) else None))
+                case FollowUp():
+                    answers.append(FollowUpAnswer(item.ref, item.follow_up_id, error))
+                case Close():
+                    answers.append(CloseAnswer(item.ref, error))
+        accepted = {(wish.ref, wish.stream_id) for wish, _ in wishes}
+        for request in requests:
+            if (messages.ref_of(request), request.stream_id) in accepted:
+                _log_request(request)
+        for (wish, _), failure in zip(wishes, self._orders.attach(wishes, outlet), strict=True):
+            if failure is not None:
+                answers.append(Refused(wish.ref, wish.stream_id, failure))
+                _log_refusal(wish, failure)
+        outlet.push(*answers)
+
+    # ---- one order in one call
+
+    def StreamOrder(
+        self, request: wire.OrderStreamRequest, context: grpc.ServicerContext
+    ) -> Iterator[wire.OrderStreamResponse]:
+        """Carry the stream of one order until the order ends."""
+        wish = messages.open_stream_of(request)
+        outlet = Outlet(context.peer())
+        self._enter(self._single_calls, outlet, context)
+        # Nothing is acknowledged in this form and only reading moves it, so sending counts as a sign of life.
+        try:
+            change = self._orders.take_one(wish)
+            _log_request(request)
+            (failure,) = self._orders.attach([(wish, change)], outlet)
+            if failure is not None:
+                raise failure
+            yield from self._single_steps(wish, outlet)
+        finally:
+            self._hub.unregister(outlet)
+
+    def _single_steps(self, wish: OpenStream, outlet: Outlet) -> Iterator[wire.OrderStreamResponse]:
+        while (batch := self._hub.next_batch(outlet, self._heartbeat_s)) is not None:
+            outlet.last_heard = time.monotonic()
+            for control in batch.controls:
+                match control:
+                    case Superseded():
+                        raise Fenced("Another opening took this stream's place.")
+                    case Opened():
+                        yield messages.stream_response(control)
+                        if self._orders.get(wish.ref).is_finished and control.head_seq <= control.resumes_after:
+                            return
+            for stream, entry in batch.events:
+                yield messages.event_response(stream, entry)
+                self._hub.acknowledge(outlet, [(stream.ref, entry.seq)])
+                if stream.final_seq == entry.seq:
+                    return
+
+    # ---- unary
+
+    def SubmitFollowUp(self, request: wire.FollowUpRequest, context: grpc.ServicerContext) -> wire.FollowUpAck:
+        """Take one follow-up."""
+        note = messages.follow_up_of(request)
+        self._orders.take_one(note)
+        return messages.follow_up_ack(FollowUpAnswer(note.ref, note.follow_up_id, None))
+
+    def CloseOrder(self, request: wire.CloseOrderRequest, context: grpc.ServicerContext) -> wire.CloseOrderAck:
+        """Complete or cancel one order."""
+        close = messages.close_of(request)
+        self._orders.take_one(close)
+        return messages.close_ack(CloseAnswer(close.ref, None))
+
+
+def _read(
+    read: Callable[[Any], Value], request: Request, refusals: list[Control], refuse: Callable[[Request, ServiceError], Control]
+) -> Value | None:
+    try:
+        return read(request)
+    except ServiceError as error:
+        refusals.append(refuse(request, error))
+        return None
+
+
+def _refused_open(request: wire.OrderStreamRequest, error: ServiceError) -> Control:
+    return Refused(messages.ref_of(request), request.stream_id, error)
+
+
+def _refused_follow_up(request: wire.FollowUpRequest, error: ServiceError) -> Control:
+    return FollowUpAnswer(messages.ref_of(request), request.follow_up_id, error)
+
+
+def _refused_close(request: wire.CloseOrderRequest, error: ServiceError) -> Control:
+    return CloseAnswer(messages.ref_of(request), error)
+
+
+def _log_request(request: wire.OrderStreamRequest) -> None:
+    log.info(f"Request type: {type(request)}", action="stream.opened", order_req_id=request.order_req_id)
+
+
+def _log_refusal(wish: OpenStream, error: ServiceError) -> None:
+    log.warning(
+        f"Refused the stream of order {wish.ref.key}",
+        action="stream.refused",
+        order_req_id=wish.ref.key,
+        reason=error.code,
+        token=wish.token,
+    )

@@ -1,0 +1,1 @@
+"""The buyer side: takes orders over REST and keeps one live stream per order with the processor."""

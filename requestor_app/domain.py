@@ -1,0 +1,429 @@
+"""An order's life at the requestor, as pure functions ``(snapshot, input) -> Change``.
+
+    live ──complete, cancel──▶ closing ──event──▶ completed, cancelled ──initiate──▶ live (a new run)
+      └───────────────event (the seller's side closed it)───▲
+
+The requestor's log has its own numbers; an entry that came as an event of the processor keeps the event's number as
+``processor_seq``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from service_kit.change import Body, Change, Entry, Message, Record, Ref, Snapshot, next_version
+from service_kit.errors import Conflict, Diverged, Fenced, NotFound, TooMany
+
+MAX_UNSENT_PER_ORDER = 1_000
+
+
+class OrderState(StrEnum):
+    """Where an order stands."""
+
+    LIVE = "live"
+    CLOSING = "closing"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class CloseKind(StrEnum):
+    """How an order ends."""
+
+    COMPLETE = "complete"
+    CANCEL = "cancel"
+
+
+class Outcome(StrEnum):
+    """What the processor did with an input that was handed over."""
+
+    ACCEPTED = "accepted"
+    FENCED = "fenced"
+    REFUSED = "refused"
+    TRY_AGAIN = "try_again"
+
+
+#: States in which an order has a claim and a stream.
+UNFINISHED = (OrderState.LIVE, OrderState.CLOSING)
+FINISHED = (OrderState.COMPLETED, OrderState.CANCELLED)
+
+#: What a caller may do in each state.
+ALLOWED_ACTIONS: Mapping[OrderState, tuple[str, ...]] = {
+    OrderState.LIVE: ("followup", "complete", "cancel"),
+    OrderState.CLOSING: (),
+    OrderState.COMPLETED: ("initiate",),
+    OrderState.CANCELLED: ("initiate",),
+}
+
+_END_OF = {CloseKind.COMPLETE: OrderState.COMPLETED, CloseKind.CANCEL: OrderState.CANCELLED}
+#: Events that end a run, and the state they lead to.
+_ENDS = {"completed": OrderState.COMPLETED, "cancelled": OrderState.CANCELLED}
+
+#: Outbox message kinds and states.
+FOLLOW_UP = "follow_up"
+CLOSE = "close"
+SET_ASIDE = "set_aside"
+
+
+class OrderNotFound(NotFound):
+    """No order of the caller has this id."""
+
+    code = "order_not_found"
+    title = "Unknown order"
+
+
+class OrderHeld(Conflict):
+    """The order is live with another session or another content."""
+
+    code = "order_live"
+    title = "The order is live"
+
+
+class ActionRefused(Conflict):
+    """The order's state does not allow the action; ``allowed_actions`` says what it allows."""
+
+    code = "action_refused"
+    title = "The order's state does not allow this"
+
+
+class FollowUpConflict(Conflict):
+    """The follow-up id was used before with another content."""
+
+    code = "follow_up_conflict"
+    title = "The follow-up id is taken"
+
+
+class TooManyUnsent(TooMany):
+    """Too many follow-ups of the order wait for the processor."""
+
+    code = "too_many_unsent"
+    title = "Too many unsent follow-ups"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """What a buyer asks for at initiate."""
+
+    ref: Ref
+    session_id: str
+    notification_type: str
+    audience: tuple[str, ...] = ()
+    details: Body | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What a buyer adds to an order."""
+
+    ref: Ref
+    follow_up_id: str
+    audience: tuple[str, ...]
+    message_type: str
+    message: str
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One numbered fact that the processor sent."""
+
+    ref: Ref
+    seq: int
+    run: int
+    kind: str
+    at_ms: int
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The processor's answer to a message of the outbox."""
+
+    ref: Ref
+    message_id: str
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as its record says it. ``applied_seq`` is the last event of the present run on disk, 0 when none.
+
+    ``head`` is the newest number of the order's log, ``unsent`` counts the pending messages of its outbox.
+    """
+
+    ref: Ref
+    state: OrderState
+    session_id: str
+    notification_type: str
+    audience: tuple[str, ...]
+    details: Body | None
+    owner: str
+    token: int
+    run: int
+    created_ms: int
+    applied_seq: int = 0
+    head: int = 0
+    notes_count: int = 0
+    unsent: int = 0
+    updated_ms: int = 0
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the order has a claim and a stream."""
+        return self.state in UNFINISHED
+
+    @property
+    def allowed_actions(self) -> tuple[str, ...]:
+        """What a caller may do now."""
+        return ALLOWED_ACTIONS[self.state]
+
+
+def order_of(record: Record) -> Order:
+    """Read an order from its record."""
+    body = record.body
+    return Order(
+        ref=record.ref,
+        state=OrderState(record.state),
+        session_id=record.group,
+        notification_type=body["notification_type"],
+        audience=tuple(body["audience"]),
+        details=body["details"],
+        owner=record.owner,
+        token=record.token,
+        run=body["run"],
+        created_ms=record.created_ms,
+        applied_seq=body["applied_seq"],
+        head=body["head"],
+        notes_count=body["notes_count"],
+        unsent=body["unsent"],
+        updated_ms=record.updated_ms,
+    )
+
+
+def _record_of(order: Order, version: int, now_ms: int) -> Record:
+    return Record(
+        ref=order.ref,
+        state=order.state,
+        body={
+            "notification_type": order.notification_type,
+            "audience": order.audience,
+            "details": order.details,
+            "run": order.run,
+            "applied_seq": order.applied_seq,
+            "head": order.head,
+            "notes_count": order.notes_count,
+            "unsent": order.unsent,
+        },
+        owner=order.owner,
+        token=order.token,
+        version=version,
+        group=order.session_id,
+        created_ms=order.created_ms,
+        updated_ms=now_ms,
+    )
+
+
+def _change(
+    before: Record | None,
+    after: Order,
+    now_ms: int,
+    entries: Sequence[Entry] = (),
+    puts: Sequence[Message] = (),
+    settles: Sequence[str] = (),
+) -> Change:
+    return Change(
+        expect=None if before is None else before.version,
+        record=_record_of(after, next_version(before), now_ms),
+        entries=tuple(entries),
+        puts=tuple(puts),
+        settles=tuple(settles),
+    )
+
+
+def _existing(snapshot: Snapshot) -> tuple[Record, Order]:
+    if snapshot.record is None:
+        raise OrderNotFound("No order has this id.")
+    return snapshot.record, order_of(snapshot.record)
+
+
+def note_entry_id(follow_up_id: str) -> str:
+    """The log's name of a follow-up; also its name in the outbox."""
+    return f"note:{follow_up_id}"
+
+
+def close_message_id(run: int) -> str:
+    """The outbox's name of the close of a run."""
+    return f"close:{run}"
+
+
+def same_content(order: Order, request: OrderRequest) -> bool:
+    """Whether a repeated initiate asks for what the order already is."""
+    return (
+        order.session_id == request.session_id
+        and order.notification_type == request.notification_type
+        and order.audience == request.audience
+        and order.details == request.details
+    )
+
+
+def initiate(
+    snapshot: Snapshot, request: OrderRequest, *, owner: str, token_floor: int, now_ms: int
+) -> Change | None:
+    """Claim a new order, or begin a new run of a finished one; None when the same order is live already.
+
+    Raises `OrderHeld` when the order is live with another session or content.
+    """
+    before = snapshot.record
+    head = created_ms = notes_count = unsent = 0
+    token = token_floor + 1
+    if before is not None:
+        old = order_of(before)
+        if old.is_unfinished:
+            if same_content(old, request):
+                return None
+            raise OrderHeld("An order with this id is live with another session or another content.")
+        token = max(old.token, token_floor) + 1
+        head, created_ms, notes_count, unsent = old.head, old.created_ms, old.notes_count, old.unsent
+    order = Order(
+        ref=request.ref,
+        state=OrderState.LIVE,
+        session_id=request.session_id,
+        notification_type=request.notification_type,
+        audience=request.audience,
+        details=request.details,
+        owner=owner,
+        token=token,
+        run=token,
+        created_ms=created_ms or now_ms,
+        head=head + 1,
+        notes_count=notes_count,
+        unsent=unsent,
+    )
+    entry = Entry(order.head, f"run:{token}", "initiated", now_ms, {"session_id": request.session_id, "token": token})
+    return _change(before, order, now_ms, [entry])
+
+
+def take_over(snapshot: Snapshot, *, owner: str, now_ms: int) -> Change | None:
+    """Claim an unfinished order of an instance that is gone, with the next token; None when there is nothing to take."""
+    if snapshot.record is None:
+        return None
+    before, order = _existing(snapshot)
+    if not order.is_unfinished or order.owner == owner:
+        return None
+    after = replace(order, owner=owner, token=order.token + 1, head=order.head + 1)
+    entry = Entry(after.head, f"claim:{after.token}", "taken_over", now_ms, {"token": after.token})
+    return _change(before, after, now_ms, [entry])
+
+
+def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int) -> Change | None:
+    """Keep a note and put it into the outbox; None when the same note is there already.
+
+    Raises `FollowUpConflict`, `ActionRefused`, `TooManyUnsent` or `OrderNotFound`.
+    """
+    before, order = _existing(snapshot)
+    body = {
+        "follow_up_id": note.follow_up_id,
+        "audience": list(note.audience),
+        "message_type": note.message_type,
+        "message": note.message,
+        "urls": list(note.urls),
+    }
+    entry_id = note_entry_id(note.follow_up_id)
+    known = snapshot.entries.get(entry_id)
+    if known is not None:
+        if known.body == body:
+            return None
+        raise FollowUpConflict("This follow-up id was used before with another content.")
+    if order.state is not OrderState.LIVE:
+        raise _refused(order, "take a follow-up")
+    if order.unsent >= MAX_UNSENT_PER_ORDER:
+        raise TooManyUnsent(f"{MAX_UNSENT_PER_ORDER} messages of this order wait for the processor.", retry_after_s=5)
+    after = replace(
+        order, head=order.head + 1, notes_count=order.notes_count + 1, unsent=order.unsent + 1
+    )
+    entry = Entry(after.head, entry_id, "note_added", now_ms, body)
+    message = Message(entry_id, after.head, FOLLOW_UP, body, due_ms=now_ms, created_ms=now_ms)
+    return _change(before, after, now_ms, [entry], [message])
+
+
+def request_close(snapshot: Snapshot, kind: CloseKind, reason: str, *, now_ms: int) -> Change | None:
+    """Ask the processor to complete or cancel the order, behind the notes taken before; None when asked or done already."""
+    before, order = _existing(snapshot)
+    if order.state is _END_OF[kind]:
+        return None
+    if order.state is OrderState.CLOSING:
+        asked = snapshot.messages.get(close_message_id(order.run))
+        if asked is not None and asked.body["kind"] == kind:
+            return None
+    if order.state is not OrderState.LIVE:
+        raise _refused(order, f"be asked to {kind}")
+    body = {"kind": str(kind), "reason": reason}
+    after = replace(order, state=OrderState.CLOSING, head=order.head + 1, unsent=order.unsent + 1)
+    message_id = close_message_id(order.run)
+    entry = Entry(after.head, message_id, "close_requested", now_ms, body)
+    message = Message(message_id, after.head, CLOSE, body, due_ms=now_ms, created_ms=now_ms)
+    return _change(before, after, now_ms, [entry], [message])
+
+
+def receive(
+    snapshot: Snapshot,
+    events: Sequence[Event],
+    acknowledgements: Sequence[Acknowledgement],
+    *,
+    token: int,
+    now_ms: int,
+) -> Change | None:
+    """Apply what the processor sent for one order: events in their order, answers to messages in any.
+
+    Events that are on disk already are dropped; a gap ends the application before it, which the caller sees by
+    ``applied_seq``. Raises `Fenced` when the order is not held under this token any more.
+    """
+    before, order = _existing(snapshot)
+    if order.token != token:
+        raise Fenced("The order is held under another token.")
+    entries: list[Entry] = []
+    for event in events:
+        if event.run != order.run or not _follows(order, event):
+            if event.run == order.run and event.seq <= order.applied_seq:
+                continue
+            break
+        order = replace(order, applied_seq=event.seq, head=order.head + 1)
+        body = {"processor_seq": event.seq, "processor_at_ms": event.at_ms, **event.body}
+        entries.append(Entry(order.head, f"event:{event.run}:{event.seq}", event.kind, now_ms, body))
+        if event.kind in _ENDS:
+            order = replace(order, state=_ENDS[event.kind], owner="")
+    puts: list[Message] = []
+    settles: list[str] = []
+    for answer in acknowledgements:
+        message = snapshot.messages.get(answer.message_id)
+        if message is None or message.state != "pending":
+            continue
+        if answer.outcome is Outcome.ACCEPTED:
+            settles.append(message.message_id)
+        elif answer.outcome is Outcome.REFUSED:
+            puts.append(replace(message, state=SET_ASIDE, attempts=message.attempts + 1, last_error=answer.detail))
+        else:
+            continue
+        order = replace(order, unsent=order.unsent - 1)
+    if not entries and not puts and not settles:
+        return None
+    return _change(before, order, now_ms, entries, puts, settles)
+
+
+def _follows(order: Order, event: Event) -> bool:
+    # A run's first event may continue the numbers of runs that this side no longer keeps.
+    return event.seq == order.applied_seq + 1 or (order.applied_seq == 0 and event.kind == "accepted")
+
+
+def check_opened(order_applied_seq: int, head_seq: int) -> None:
+    """Compare both sides' histories when a stream opens. Raises `Diverged` when this side knows more events."""
+    if order_applied_seq > head_seq:
+        raise Diverged("This requestor has events that the processor does not know.")
+
+
+def _refused(order: Order, what: str) -> ActionRefused:
+    allowed: dict[str, Any] = {"allowed_actions": list(order.allowed_actions), "state": str(order.state)}
+    return ActionRefused(f"An order that is {order.state} cannot {what}.", **allowed)

@@ -1,0 +1,51 @@
+"""Readiness: a list of named checks and what they say now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypedDict
+
+#: Answers None when all is well, else the reason why not. It must be quick: it reads state, it does no I/O.
+Check: TypeAlias = Callable[[], str | None]
+
+
+class CheckReport(TypedDict):
+    """What one check says."""
+
+    ok: bool
+    detail: str | None
+
+
+class HealthReport(TypedDict):
+    """What all checks say together: ``ready`` only when each of them is fine."""
+
+    status: str
+    checks: dict[str, CheckReport]
+
+
+class Health:
+    """The named checks of a process."""
+
+    def __init__(self, checks: Mapping[str, Check] | None = None) -> None:
+        self._checks: dict[str, Check] = dict(checks or {})
+
+    def add(self, name: str, check: Check) -> None:
+        """Add a check under a name that is not taken."""
+        if name in self._checks:
+            raise ValueError(f"there is a check named {name} already")
+        self._checks[name] = check
+
+    def report(self) -> HealthReport:
+        """Run every check."""
+        checks = {name: _run(check) for name, check in self._checks.items()}
+        ready = all(check["ok"] for check in checks.values())
+        return {"status": "ready" if ready else "not ready", "checks": checks}
+
+
+def _run(check: Check) -> CheckReport:
+    try:
+        reason = check()
+    except Exception as error:
+        # Only the class: the text of an unexpected error may hold addresses or paths, and anybody can read a report.
+        reason = type(error).__name__
+    return {"ok": reason is None, "detail": reason}

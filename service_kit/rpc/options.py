@@ -1,0 +1,54 @@
+"""gRPC channel arguments for both ends of a trunk.
+
+Keepalive finds a peer whose machine or wire is gone; the trunk's own heartbeats find one that is frozen.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+ChannelOptions: TypeAlias = list[tuple[str, int]]
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+def client_options(keepalive_ms: int) -> ChannelOptions:
+    """Arguments for a channel to a processor."""
+    return [
+        *_both_ends(keepalive_ms),
+        # A trunk resumes by itself; gRPC's own retry would stop at the first response.
+        ("grpc.enable_retries", 0),
+        # A channel of its own connection, so that ending it ends the connection.
+        ("grpc.use_local_subchannel_pool", 1),
+        # The client paces its attempts; gRPC must not sit out a longer pause beneath it.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+    ]
+
+
+def server_options(keepalive_ms: int) -> ChannelOptions:
+    """Arguments for a processor's server."""
+    return [
+        *_both_ends(keepalive_ms),
+        # A second process on the same port must fail to start, not share the port in silence.
+        ("grpc.so_reuseport", 0),
+        # At most half of the client's period, or the server cuts the client for pinging too often.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", keepalive_ms // 2),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
+
+
+def _both_ends(keepalive_ms: int) -> ChannelOptions:
+    return [
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.keepalive_timeout_ms", keepalive_ms),
+        # Without it a frozen peer is noticed only after a minute.
+        ("grpc.http2.ping_timeout_ms", keepalive_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Keeps the transport's buffer for a peer that does not read near 100 KB rather than 4 MB.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ]

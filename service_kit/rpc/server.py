@@ -1,0 +1,98 @@
+"""The gRPC server as a component: a thread pool, its own port, health and reflection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from service_kit.errors import StartRefused
+from service_kit.logs import get_logger
+from service_kit.ports import port_taken_line
+from service_kit.rpc.options import server_options
+from service_kit.rpc.statuses import ErrorInterceptor
+
+log = get_logger(__name__)
+
+#: How long running calls have to end by themselves after they were told.
+GRACE_S = 1.0
+
+
+class GrpcServer:
+    """Serves on ``host:port`` (port 0: any free one) with at most ``max_threads`` calls at a time."""
+
+    name = "grpc"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        add_services: Sequence[Callable[[grpc.Server], None]],
+        service_names: Sequence[str],
+        keepalive_ms: int,
+        max_threads: int,
+        port_setting: str,
+        before_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._host = host
+        self._wanted_port = port
+        self._port_setting = port_setting
+        self._add_services = add_services
+        self._service_names = service_names
+        self._keepalive_ms = keepalive_ms
+        self._max_threads = max_threads
+        self._before_stop = before_stop
+        self._server: grpc.Server | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._health: health.HealthServicer | None = None
+        self._health_pool: ThreadPoolExecutor | None = None
+        self.port = port
+
+    def start(self) -> None:
+        """Bind and serve. Raises `StartRefused` when the port is taken."""
+        # The pool makes threads when calls need them, so a high limit costs nothing while few calls are open.
+        pool = ThreadPoolExecutor(self._max_threads, thread_name_prefix="grpc-call")
+        server = grpc.server(pool, interceptors=[ErrorInterceptor()], options=server_options(self._keepalive_ms))
+        for add in self._add_services:
+            add(server)
+        self._health_pool = ThreadPoolExecutor(1, thread_name_prefix="grpc-health")
+        self._health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=self._health_pool
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [*self._service_names, health.SERVICE_NAME]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+        try:
+            self.port = server.add_insecure_port(f"{self._host}:{self._wanted_port}")
+        except RuntimeError as error:
+            pool.shutdown()
+            self._health_pool.shutdown()
+            raise StartRefused(port_taken_line(self._wanted_port, self._port_setting)) from error
+        server.start()
+        self._server, self._pool = server, pool
+        for name in ("", *self._service_names):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info(f"gRPC Server started on port {self.port}", action="grpc.started", port=self.port)
+
+    def stop(self, timeout_s: float) -> None:
+        """Tell health and the running calls, give them a moment, then end what is left. Safe to call twice."""
+        server, pool, health_pool = self._server, self._pool, self._health_pool
+        if server is None or pool is None or health_pool is None or self._health is None:
+            return
+        self._server = None
+        deadline = time.monotonic() + timeout_s
+        self._health.enter_graceful_shutdown()
+        self._before_stop()
+        stopped = server.stop(min(GRACE_S, timeout_s / 2))
+        stopped.wait(max(0.1, deadline - time.monotonic()))
+        health_pool.shutdown(wait=False)
+        pool.shutdown(wait=False)
+
+    def check(self) -> str | None:
+        """None while it serves."""
+        return None if self._server is not None else "the gRPC server is not running"

@@ -1,0 +1,99 @@
+"""Errors as gRPC status codes, in one table and one interceptor."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+
+from service_kit import errors
+from service_kit.logs import get_logger
+
+log = get_logger(__name__)
+
+#: The status of each class; a subclass without an entry takes its parent's.
+STATUS_OF: dict[type[errors.ServiceError], grpc.StatusCode] = {
+    errors.ServiceError: grpc.StatusCode.INTERNAL,
+    errors.MalformedInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.Fenced: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Diverged: grpc.StatusCode.DATA_LOSS,
+    errors.TooMany: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def status_of(error: errors.ServiceError) -> grpc.StatusCode:
+    """The status code that stands for the error."""
+    return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+
+
+def details_of(error: errors.ServiceError) -> str:
+    """The error's detail; for invalid input followed by each field's fault."""
+    if isinstance(error, errors.InvalidInput):
+        return " ".join([error.detail, *(f"{fault.pointer} {fault.message};" for fault in error.errors)])
+    return error.detail
+
+
+class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc-stubs types it as Any
+    """Turns what a handler raises into a status; anything unexpected becomes INTERNAL with an id and nothing else."""
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """Wrap the method's behaviour; runs on the serving thread, so it touches memory only."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _guarded(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _guarded_stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(
+                _guarded_stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer
+            )
+        return handler
+
+
+def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return behaviour(request, context)
+        except Exception as error:
+            _abort(error, context)
+
+    return call
+
+
+def _guarded_stream(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
+    def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            yield from behaviour(request, context)
+        except Exception as error:
+            _abort(error, context)
+
+    return call
+
+
+def _abort(error: Exception, context: grpc.ServicerContext) -> NoReturn:
+    if not context.is_active():
+        raise error
+    if isinstance(error, errors.ServiceError):
+        context.abort(status_of(error), details_of(error))
+    if type(error) is Exception and not error.args:
+        raise error  # what context.abort() itself raises
+    error_id = uuid.uuid4().hex
+    log.error("A call failed", action="rpc.failed", error_id=error_id, exc_info=error)
+    context.abort(grpc.StatusCode.INTERNAL, f"internal error {error_id}")
+    raise AssertionError("abort() returns never")

@@ -1,0 +1,54 @@
+"""The rules for what comes in, the same at the REST edge and at the gRPC edge. Sizes are in characters."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+#: Every identifier that a caller chooses.
+ID_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+ID_RULE = "must be 1 to 128 characters out of A-Z, a-z, 0-9 and . _ : -"
+
+#: The kind of a message, such as "text".
+KIND_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+KIND_RULE = "must be 1 to 32 characters out of a-z, 0-9, _ and -, starting with a letter"
+
+NOTIFICATION_TYPES = ("email", "webhook", "none")
+MAX_AUDIENCE = 100
+MAX_URLS = 20
+MAX_URL = 2_048
+MAX_TEXT = 10_000
+MAX_REASON = 500
+MAX_DETAILS = 32_768
+MAX_TOKEN = 2**63 - 1
+
+# C0 and C1 controls but tab, line feed and carriage return; and lone surrogates, which no encoding carries.
+_FORBIDDEN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_FORBIDDEN_URL = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff\\]")
+
+
+def text_fault(text: str, max_length: int) -> str | None:
+    """What is wrong with a free text, or None."""
+    if len(text) > max_length:
+        return f"must be at most {max_length} characters long"
+    if _FORBIDDEN_TEXT.search(text):
+        return "must not contain control characters"
+    return None
+
+
+def url_fault(url: str) -> str | None:
+    """What is wrong with a link to show to a seller, or None: http or https, with a host, without user and password."""
+    if len(url) > MAX_URL:
+        return f"must be at most {MAX_URL} characters long"
+    if _FORBIDDEN_URL.search(url):
+        return "must not contain spaces, backslashes or control characters"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "must be an http or https URL"
+    if parts.scheme not in ("http", "https") or not host:
+        return "must be an http or https URL"
+    if parts.username is not None or parts.password is not None:
+        return "must not carry a user name or password"
+    return None
