@@ -82,6 +82,7 @@ class Progress:
         self._start = time.monotonic()
 
     def __call__(self, text: str) -> None:
+        """Print one line."""
         say(f"[{time.monotonic() - self._start:5.1f} s] {text}")
 
 

@@ -126,6 +126,11 @@ class Orders:
         """How many orders stand in each state."""
         return self._store.counts(tenant)
 
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open at this processor."""
+        return self._hub.stream_count
+
     def has_open_stream(self, ref: Ref) -> bool:
         """Whether the order's stream is open at this processor."""
         return self._hub.stream_of(ref) is not None

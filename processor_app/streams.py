@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -116,8 +116,9 @@ class Outlet:
     ``_wake`` guards everything in here; it is held for memory work only, never for a send or a read of the store.
     """
 
-    def __init__(self, peer: str, *, window: int = WINDOW) -> None:
+    def __init__(self, peer: str, cancel_call: Callable[[], object], *, window: int = WINDOW) -> None:
         self.peer = peer
+        self._cancel_call = cancel_call
         self.last_heard = self.last_pull = time.monotonic()
         self._window = window
         self._wake = threading.Condition()
@@ -204,6 +205,11 @@ class Outlet:
         with self._wake:
             self._ended = True
             self._wake.notify()
+
+    def cut(self) -> None:
+        """End the call even when its sender is stuck in a send."""
+        self.end()
+        self._cancel_call()
 
     def is_stalled(self, now: float, limit_s: float) -> bool:
         """Whether the peer shows no sign of life, or does not read what waits for it."""

@@ -18,7 +18,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, Literal, TextIO, TypeAlias, cast
 
@@ -39,7 +39,7 @@ _SECRET_KEY = re.compile(r"passw|secret|token|authorization|cookie|credential|si
 _MASK = "***"
 _LEVEL_COLUMN = {"debug": "DEBUG", "info": "INFO ", "warning": "WARN ", "error": "ERROR", "critical": "FATAL"}
 _LEVELS_OF_LIBRARIES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
-_PLAIN_VALUE = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+").fullmatch
+_PLAIN_VALUE: Callable[[Any], object] = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+").fullmatch
 
 
 def get_logger(name: str) -> Logger:
@@ -102,17 +102,13 @@ _processors: list[Any] = []
 class _Renderer:
     """Turns the keys of one log call into one line."""
 
-    def __call__(self, _logger: object, method: str, event: structlog.typing.EventDict) -> str:
+    def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> str:
         ts = rfc3339(now_ms())
-        message = event.pop("event", "")
+        message = _text(event.pop("event", ""))
         trace = _trace(event.pop("exc_info")) if "exc_info" in event else ""
-        try:
-            return self.render(ts, method, message, event, trace)
-        except Exception:  # noqa: BLE001 - not a number, a circle, a value that cannot show itself: the line must come out
-            plain = {key: _shown_text(key, value) for key, value in event.items()}
-            return self.render(ts, method, _text(message), plain, trace)
+        return self.render(ts, method, message, event, trace)
 
-    def render(self, ts: str, level: str, message: str, keys: dict[str, Any], trace: str) -> str:
+    def render(self, ts: str, level: str, message: str, keys: MutableMapping[str, Any], trace: str) -> str:
         """The line, with its line end."""
         raise NotImplementedError
 
@@ -120,7 +116,7 @@ class _Renderer:
 class _ConsoleRenderer(_Renderer):
     """``2026-11-23T12:00:00.123Z INFO  Added order TEST001 …  action=order.tracked order_req_id=TEST001``."""
 
-    def render(self, ts: str, level: str, message: str, keys: dict[str, Any], trace: str) -> str:
+    def render(self, ts: str, level: str, message: str, keys: MutableMapping[str, Any], trace: str) -> str:
         line = f"{ts} {_LEVEL_COLUMN[level]} {_escaped(message)}"
         pairs = [_console_pair(key, value) for key, value in keys.items()]
         if pairs:
@@ -137,13 +133,13 @@ class _JsonRenderer(_Renderer):
     def __init__(self, service: str) -> None:
         self._service = service
 
-    def render(self, ts: str, level: str, message: str, keys: dict[str, Any], trace: str) -> str:
+    def render(self, ts: str, level: str, message: str, keys: MutableMapping[str, Any], trace: str) -> str:
         line: dict[str, Any] = {"ts": ts, "level": level, "service": self._service, "message": message}
         for key, value in keys.items():
             line[f"{key}_" if key in line else key] = _shown(key, value)
         if trace:
             line["exception"] = trace
-        return _encode_json(line) + "\n"
+        return _json(line) + "\n"
 
 
 def _configure_library_logs(renderer: _Renderer, level: str) -> None:
@@ -180,27 +176,26 @@ def _is_secret_key(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 
 
-def _shown(key: str, value: object) -> object:
+def _shown(key: str, value: object, depth: int = 0) -> object:
     """The value as a log may show it, secrets within it masked."""
-    if isinstance(value, dict):
-        return {name: _shown(name, inner) for name, inner in value.items()}
+    kind = type(value)
     # Only texts: the number under the key "token" is the fencing number of a claim, and no secret.
-    if isinstance(value, str | bytes) and _is_secret_key(key):
-        return _MASK
+    if kind is str or kind is bytes:
+        return _MASK if _is_secret_key(key) else value
+    if kind is dict:
+        # The depth ends circles.
+        items = cast("dict[object, object]", value).items()
+        return {str(name): _shown(str(name), inner, depth + 1) for name, inner in items} if depth < 8 else "..."
     return value
 
 
-def _shown_text(key: str, value: object) -> str:
-    return _MASK if _is_secret_key(key) and not isinstance(value, int) else _text(value)
-
-
 def _console_pair(key: str, value: object) -> str:
-    # The common cases first, without a further call: a number, and a text that needs no quotes.
-    if type(value) is int:
+    kind = type(value)
+    if kind is int or (kind is str and not _is_secret_key(key) and _PLAIN_VALUE(value)):
         return f"{key}={value}"
     value = _shown(key, value)
     if not isinstance(value, str):
-        value = _encode_json(value) if isinstance(value, dict | list | tuple) else _text(value)
+        value = _json(value) if isinstance(value, dict | list | tuple) else _text(value)
     if _PLAIN_VALUE(value):
         return f"{key}={value}"
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
@@ -235,3 +230,13 @@ def _trace(exc_info: Any) -> str:
 
 # ASCII only: every console shows it, and every control character and line separator comes out escaped.
 _encode_json: Callable[[object], str] = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_text).encode
+
+
+def _json(value: object) -> str:
+    try:
+        return _encode_json(value)
+    except (TypeError, ValueError, RecursionError):
+        # Not a number, or a circle. Part by part, so that the rest of the line stays what it is.
+        if isinstance(value, dict):
+            return "{" + ",".join(f"{_encode_json(_text(key))}:{_json(inner)}" for key, inner in value.items()) + "}"
+        return _encode_json(_text(value))

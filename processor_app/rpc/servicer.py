@@ -89,7 +89,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         self, request_iterator: Iterator[wire.TrunkUp], context: grpc.ServicerContext
     ) -> Iterator[wire.TrunkDown]:
         """Carry the streams of one requestor: a thread reads, the pool's thread sends."""
-        outlet = Outlet(context.peer())
+        outlet = Outlet(context.peer(), context.cancel)
         self._enter(self._trunks, outlet, context)
         reader = threading.Thread(
             target=self._read_trunk, args=(request_iterator, outlet, context), name="trunk-reader", daemon=True
@@ -193,7 +193,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
     ) -> Iterator[wire.OrderStreamResponse]:
         """Carry the stream of one order until the order ends."""
         wish = messages.open_stream_of(request)
-        outlet = Outlet(context.peer())
+        outlet = Outlet(context.peer(), context.cancel)
         self._enter(self._single_calls, outlet, context)
         # Nothing is acknowledged in this form and only reading moves it, so sending counts as a sign of life.
         try:

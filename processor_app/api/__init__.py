@@ -1,0 +1,1 @@
+"""The processor's REST interface: schemas and blueprints."""

@@ -1,0 +1,150 @@
+"""The blueprint of orders at the seller side: a view loads with a schema, calls the service, and answers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, cast
+
+from flask import Blueprint, current_app
+
+from processor_app.api import schemas
+from processor_app.domain import Answer, Close, IdTaken, Order, OrderFinished, OrderNotFound, OrderState, Reply
+from processor_app.orders import Orders
+from service_kit.change import DEFAULT_TENANT, Entry, Ref
+from service_kit.errors import StoreFull, StoreUnavailable
+from service_kit.times import rfc3339
+from service_kit.web.openapi import operation
+from service_kit.web.schemas import EventsQuerySchema, load_body, load_optional_body, load_query
+
+blueprint = Blueprint("orders", __name__, url_prefix="/api/v1/orders")
+
+_REPLY = schemas.ReplySchema()
+_COMPLETE = schemas.CompleteSchema()
+_ORDER_QUERY = schemas.OrderQuerySchema()
+_EVENTS_QUERY = EventsQuerySchema()
+
+
+def _orders() -> Orders:
+    return cast("Orders", current_app.extensions["orders"])
+
+
+def _ref(order_req_id: str) -> Ref:
+    return Ref(DEFAULT_TENANT, order_req_id)
+
+
+@blueprint.get("")
+@operation(
+    summary="List orders", query=schemas.OrderQuerySchema, answer=schemas.OrderListSchema, errors=(StoreUnavailable,)
+)
+def list_orders() -> dict[str, Any]:
+    """Answer one page of orders, newest first."""
+    query = load_query(_ORDER_QUERY)
+    page = _orders().page(
+        DEFAULT_TENANT,
+        states=[query["state"]] if "state" in query else (),
+        session_id=query.get("session_id"),
+        cursor=query["cursor"],
+        limit=query["limit"],
+    )
+    return {
+        "orders": [_order(order) for order in page.orders],
+        "states": _orders().counts(DEFAULT_TENANT),
+        "open_streams": _orders().open_streams,
+        "next_cursor": page.next_cursor,
+    }
+
+
+@blueprint.get("/<order_req_id>")
+@operation(summary="Show an order", answer=schemas.OrderSchema, errors=(OrderNotFound, StoreUnavailable))
+def show_order(order_req_id: str) -> dict[str, Any]:
+    """Answer the order and whether its stream is open."""
+    return _order(_orders().get(_ref(order_req_id)))
+
+
+@blueprint.get("/<order_req_id>/events")
+@operation(
+    summary="Show an order's log",
+    query=EventsQuerySchema,
+    answer=schemas.EventListSchema,
+    errors=(OrderNotFound, StoreUnavailable),
+)
+def order_events(order_req_id: str) -> dict[str, Any]:
+    """Answer the events above ``after``, oldest first."""
+    query = load_query(_EVENTS_QUERY)
+    entries = _orders().events(_ref(order_req_id), after=query["after"], limit=query["limit"])
+    return {
+        "order_req_id": order_req_id,
+        "events": [_event(entry) for entry in entries],
+        "last_seq": entries[-1].seq if entries else query["after"],
+    }
+
+
+@blueprint.post("/<order_req_id>/replies")
+@operation(
+    summary="Answer an order as a seller",
+    body=schemas.ReplySchema,
+    answer=schemas.RepliedSchema,
+    errors=(OrderNotFound, OrderFinished, IdTaken, StoreUnavailable, StoreFull),
+)
+def reply(order_req_id: str) -> dict[str, Any]:
+    """Answer 200 when the reply is on disk; it travels to the buyer as an event."""
+    data = load_body(_REPLY)
+    reply_id = data.get("reply_id") or uuid.uuid4().hex
+    _orders().reply(
+        Reply(
+            ref=_ref(order_req_id),
+            reply_id=reply_id,
+            seller_id=data["seller_id"],
+            answer=Answer(data["answer"]),
+            message=data["message"],
+            follow_up_id=data["follow_up_id"],
+        )
+    )
+    return {
+        "success": True,
+        "message": "Reply processed successfully",
+        "order_req_id": order_req_id,
+        "reply_id": reply_id,
+    }
+
+
+@blueprint.post("/<order_req_id>/complete")
+@operation(
+    summary="Complete an order from the seller side",
+    body=schemas.CompleteSchema,
+    answer=schemas.CompletedSchema,
+    errors=(OrderNotFound, OrderFinished, StoreUnavailable, StoreFull),
+)
+def complete(order_req_id: str) -> dict[str, Any]:
+    """Answer 200 when the completion is on disk; repeating it changes nothing."""
+    data = load_optional_body(_COMPLETE)
+    order = _orders().complete(Close(_ref(order_req_id), OrderState.COMPLETED, by="seller", reason=data["reason"]))
+    return {
+        "success": True,
+        "message": "Order completed",
+        "order_req_id": order_req_id,
+        "state": str(order.state),
+    }
+
+
+def _order(order: Order) -> dict[str, Any]:
+    return {
+        "order_req_id": order.ref.key,
+        "session_id": order.session_id,
+        "notification_type": order.notification_type,
+        "audience": list(order.audience),
+        "details": order.details,
+        "state": str(order.state),
+        "allowed_actions": list(order.allowed_actions),
+        "is_stream_open": _orders().has_open_stream(order.ref),
+        "token": order.token,
+        "run": order.run,
+        "head_seq": order.head_seq,
+        "notes_count": order.notes_count,
+        "created_at": rfc3339(order.created_ms),
+        "updated_at": rfc3339(order.updated_ms),
+    }
+
+
+def _event(entry: Entry) -> dict[str, Any]:
+    return {"seq": entry.seq, "kind": entry.kind, "at": rfc3339(entry.at_ms), "data": entry.body}

@@ -1,0 +1,48 @@
+"""A component that ends the calls of peers that are silent or do not read."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from processor_app.streams import StreamHub
+from service_kit.logs import get_logger
+
+SILENCE_S = 10.0
+
+log = get_logger(__name__)
+
+
+class StallWatch:
+    """Looks at every outlet again and again and ends the stalled ones."""
+
+    name = "stall-watch"
+
+    def __init__(self, hub: StreamHub, *, silence_s: float = SILENCE_S) -> None:
+        self._hub = hub
+        self._silence_s = silence_s
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop watching. Safe to call twice."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def check(self) -> str | None:
+        """None while it watches."""
+        return None if self._thread is not None and self._thread.is_alive() else "stalled calls are not watched"
+
+    def _run(self) -> None:
+        while not self._stopping.wait(min(1.0, self._silence_s / 4)):
+            now = time.monotonic()
+            for outlet in self._hub.outlets():
+                if outlet.is_stalled(now, self._silence_s):
+                    log.warning("Cut a call whose peer is silent or does not read", action="trunk.cut", peer=outlet.peer)
+                    outlet.cut()

@@ -1,0 +1,1 @@
+"""The requestor's REST interface: schemas and blueprints."""

@@ -1,0 +1,245 @@
+"""What the requestor's REST interface reads and answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from requestor_app.domain import OrderState
+from service_kit import rules
+from service_kit.web.schemas import (
+    MAX_PAGE,
+    HttpUrlField,
+    IdField,
+    ListQuerySchema,
+    PatternField,
+    QueryIntegerField,
+    StrictSchema,
+    TextField,
+)
+
+
+def _details_fit(details: Mapping[str, Any]) -> None:
+    if len(json.dumps(details, ensure_ascii=False)) > rules.MAX_DETAILS:
+        raise ValidationError(f"must be at most {rules.MAX_DETAILS} characters long as JSON")
+
+
+def _no_repeats(values: list[str]) -> None:
+    if len(set(values)) != len(values):
+        raise ValidationError("must not name anybody twice")
+
+
+class InitiateSchema(StrictSchema):
+    """A buyer's order."""
+
+    order_req_id = IdField(required=True, metadata={"example": "TEST001"})
+    session_id = IdField(required=True, metadata={"example": "sess_test_001"})
+    notification_type = fields.String(
+        required=True, validate=validate.OneOf(rules.NOTIFICATION_TYPES), metadata={"example": "email"}
+    )
+    audience = fields.List(
+        IdField(), load_default=list, validate=[validate.Length(max=rules.MAX_AUDIENCE), _no_repeats]
+    )
+    details = fields.Dict(keys=fields.String(), load_default=None, validate=_details_fit)
+
+
+class InitiatedSchema(StrictSchema):
+    """The answer to an order."""
+
+    success = fields.Boolean(required=True)
+    message = fields.String(required=True)
+    order_req_id = fields.String(required=True)
+    session_id = fields.String(required=True)
+
+
+class MessageSchema(StrictSchema):
+    """The message of a follow-up: a text, links, or both."""
+
+    urls = fields.List(HttpUrlField(), load_default=list, validate=validate.Length(max=rules.MAX_URLS))
+    message_type = PatternField(rules.KIND_PATTERN, rules.KIND_RULE, load_default="text")
+    message = TextField(max_length=rules.MAX_TEXT, load_default="")
+
+    @validates_schema(skip_on_field_errors=True)
+    def says_something(self, data: Mapping[str, Any], **_: Any) -> None:
+        """Refuse a message with neither text nor links."""
+        if not data["message"].strip() and not data["urls"]:
+            raise ValidationError("must have a text or a link", "message")
+
+
+class FollowUpSchema(StrictSchema):
+    """What a buyer adds to an order."""
+
+    order_req_id = IdField(required=True, metadata={"example": "TEST001"})
+    follow_up_id = IdField(metadata={"description": "Names the follow-up; repeating it has no second effect."})
+    audience = fields.List(
+        IdField(),
+        required=True,
+        validate=[validate.Length(min=1, max=rules.MAX_AUDIENCE), _no_repeats],
+        metadata={"example": ["seller1", "seller2"]},
+    )
+    message = fields.Nested(MessageSchema, required=True)
+
+
+class FollowedUpSchema(StrictSchema):
+    """The answer to a follow-up."""
+
+    success = fields.Boolean(required=True)
+    message = fields.String(required=True)
+    order_req_id = fields.String(required=True)
+    follow_up_id = fields.String(required=True)
+
+
+class CloseSchema(StrictSchema):
+    """Why an order is completed or cancelled; the body may be left out."""
+
+    reason = TextField(max_length=rules.MAX_REASON, load_default="")
+
+
+class ClosedSchema(StrictSchema):
+    """The answer to a complete or a cancel: ``closing`` until the processor has it, then the final state."""
+
+    success = fields.Boolean(required=True)
+    message = fields.String(required=True)
+    order_req_id = fields.String(required=True)
+    state = fields.String(required=True)
+
+
+class TrackingQuerySchema(ListQuerySchema):
+    """Which page of order ids to answer; by default as many as a page may hold."""
+
+    limit = QueryIntegerField(1, MAX_PAGE, load_default=MAX_PAGE, metadata={"description": "The size of the page."})
+
+
+class TrackingStatusSchema(StrictSchema):
+    """Counts over all orders, and one page of their ids."""
+
+    total_orders = fields.Integer(required=True)
+    active_streams = fields.Integer(required=True)
+    open_streams = fields.Integer(required=True)
+    duplicates_refused = fields.Integer(required=True)
+    states = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    tracked_order_ids = fields.List(fields.String(), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class TrackedNoteSchema(StrictSchema):
+    """One follow-up in the tracking of an order."""
+
+    follow_up_id = fields.String(required=True)
+    audience = fields.List(fields.String(), required=True)
+    message_type = fields.String(required=True)
+    added_time = fields.String(required=True)
+
+
+class TrackedOrderSchema(StrictSchema):
+    """The tracking of one order. Its stream is active from the claim to the end of the order."""
+
+    order_req_id = fields.String(required=True)
+    session = fields.String(required=True)
+    notes_count = fields.Integer(required=True)
+    is_stream_active = fields.Boolean(required=True)
+    stream_state = fields.String(required=True)
+    state = fields.String(required=True)
+    notes = fields.List(fields.Nested(TrackedNoteSchema), required=True)
+
+
+class OrderQuerySchema(ListQuerySchema):
+    """Which orders to list."""
+
+    state = fields.String(validate=validate.OneOf([str(state) for state in OrderState]))
+    session_id = IdField()
+
+
+class OrderSummarySchema(StrictSchema):
+    """One order in a list."""
+
+    order_req_id = fields.String(required=True)
+    session_id = fields.String(required=True)
+    notification_type = fields.String(required=True)
+    state = fields.String(required=True)
+    notes_count = fields.Integer(required=True)
+    stream_state = fields.String(required=True)
+    created_at = fields.String(required=True)
+    updated_at = fields.String(required=True)
+
+
+class OrderListSchema(StrictSchema):
+    """One page of orders, newest first."""
+
+    orders = fields.List(fields.Nested(OrderSummarySchema), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class StreamSchema(StrictSchema):
+    """How the order's stream stands."""
+
+    state = fields.String(required=True, validate=validate.OneOf(["connecting", "open", "closed"]))
+    since = fields.String(required=True, allow_none=True)
+    last_error = fields.String(required=True, allow_none=True)
+
+
+class OrderNoteSchema(TrackedNoteSchema):
+    """One follow-up with its content and what became of it on the way to the processor."""
+
+    message = fields.String(required=True)
+    urls = fields.List(fields.String(), required=True)
+    relay_state = fields.String(required=True, validate=validate.OneOf(["pending", "relayed", "set_aside"]))
+    last_error = fields.String(required=True, allow_none=True)
+
+
+class DeliverySchema(StrictSchema):
+    """The latest state of one delivery to a seller."""
+
+    delivery_id = fields.String(required=True)
+    follow_up_id = fields.String(required=True)
+    seller_id = fields.String(required=True)
+    channel = fields.String(required=True)
+    state = fields.String(required=True)
+    attempts = fields.Integer(required=True)
+    last_error = fields.String(required=True)
+    changed_at = fields.String(required=True)
+
+
+class OrderSchema(StrictSchema):
+    """Everything about one order."""
+
+    order_req_id = fields.String(required=True)
+    session_id = fields.String(required=True)
+    notification_type = fields.String(required=True)
+    audience = fields.List(fields.String(), required=True)
+    details = fields.Dict(required=True, allow_none=True)
+    state = fields.String(required=True)
+    allowed_actions = fields.List(fields.String(), required=True)
+    stream = fields.Nested(StreamSchema, required=True)
+    owner = fields.String(required=True, allow_none=True)
+    token = fields.Integer(required=True)
+    run = fields.Integer(required=True)
+    applied_seq = fields.Integer(required=True)
+    notes_count = fields.Integer(required=True)
+    unsent_count = fields.Integer(required=True)
+    notes = fields.List(fields.Nested(OrderNoteSchema), required=True)
+    deliveries = fields.List(fields.Nested(DeliverySchema), required=True)
+    created_at = fields.String(required=True)
+    updated_at = fields.String(required=True)
+
+
+class EventSchema(StrictSchema):
+    """One fact of the order's timeline; ``processor_seq`` numbers those that came from the processor."""
+
+    seq = fields.Integer(required=True)
+    kind = fields.String(required=True)
+    at = fields.String(required=True)
+    origin = fields.String(required=True, validate=validate.OneOf(["requestor", "processor"]))
+    processor_seq = fields.Integer(required=True, allow_none=True)
+    data = fields.Dict(required=True)
+
+
+class EventListSchema(StrictSchema):
+    """Events above ``after``, oldest first; ask again with ``last_seq`` for what follows."""
+
+    order_req_id = fields.String(required=True)
+    events = fields.List(fields.Nested(EventSchema), required=True)
+    last_seq = fields.Integer(required=True)

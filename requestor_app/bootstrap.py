@@ -1,0 +1,72 @@
+"""Puts the requestor together: the only place that picks concrete classes. Nothing here starts anything."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Flask
+
+from requestor_app.api.orders import blueprint as orders_blueprint
+from requestor_app.orders import Orders
+from requestor_app.processor_client import Trunk
+from requestor_app.settings import PREFIX, RequestorSettings
+from requestor_app.supervisor import Supervisor
+from requestor_app.tracking import OrderTracking
+from service_kit.health import Health
+from service_kit.lifecycle import Lifecycle
+from service_kit.settings import load_settings
+from service_kit.storage.contract import Store
+from service_kit.storage.opening import open_store
+from service_kit.version import VERSION
+from service_kit.web.app import create_base_app
+from service_kit.web.server import WebServer
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Requestor:
+    """The requestor's parts."""
+
+    settings: RequestorSettings
+    app: Flask
+    store: Store
+    tracking: OrderTracking
+    supervisor: Supervisor
+    orders: Orders
+    web: WebServer
+    lifecycle: Lifecycle
+
+
+def build_requestor(settings: RequestorSettings) -> Requestor:
+    """Make and connect all parts."""
+    instance_id = f"requestor-{uuid.uuid4().hex[:12]}"
+    store = open_store(settings.store, base_folder=PROJECT_FOLDER)
+    tracking = OrderTracking()
+    supervisor = Supervisor(store, tracking, instance_id=instance_id, lease_s=settings.lease_s)
+    trunk = Trunk(
+        settings.processors,
+        supervisor,
+        instance_id=instance_id,
+        version=VERSION,
+        keepalive_ms=settings.keepalive_ms,
+    )
+    orders = Orders(store, tracking, supervisor, instance_id=instance_id)
+    health = Health(
+        {"store": store.check, "supervisor": supervisor.check, "trunk": trunk.check}
+    )
+    app = create_base_app(__package__ or "requestor_app", health=health, title="Order requestor", version=VERSION)
+    app.register_blueprint(orders_blueprint)
+    app.extensions["orders"] = orders
+    web = WebServer(app, settings.host, settings.port, port_setting=f"{PREFIX}_PORT")
+    lifecycle = Lifecycle([store, supervisor, trunk, web])
+    return Requestor(settings, app, store, tracking, supervisor, orders, web, lifecycle)
+
+
+def create_app(settings: RequestorSettings | None = None) -> Flask:
+    """The Flask app over its parts; the parts are in ``app.extensions["requestor"]`` and not started."""
+    parts = build_requestor(settings or load_settings(RequestorSettings, PREFIX))
+    parts.app.extensions["requestor"] = parts
+    return parts.app

@@ -1,0 +1,204 @@
+"""The use cases of the requestor: what the REST side asks for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from requestor_app import domain
+from requestor_app.domain import CloseKind, FollowUp, Order, OrderNotFound, OrderRequest, OrderState, order_of
+from requestor_app.supervisor import Supervisor, fingerprint_of
+from requestor_app.tracking import OrderTracking, StreamState, StreamView, Tracked
+from service_kit.change import Entry, Message, Record, Ref, Step
+from service_kit.logs import get_logger
+from service_kit.storage.contract import Store
+from service_kit.times import now_ms
+
+log = get_logger(__name__)
+
+#: How many notes and deliveries one answer holds at most; the rest is in the order's events.
+MAX_LISTED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDetails:
+    """Everything about one order, as the store and this instance's streams say it."""
+
+    order: Order
+    stream: StreamView | None
+    notes: tuple[Entry, ...]
+    outbox: tuple[Message, ...]
+    deliveries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingStatus:
+    """Counts over the orders of a tenant, and one page of their ids, newest first."""
+
+    total_orders: int
+    active_streams: int
+    open_streams: int
+    states: dict[str, int]
+    order_ids: tuple[str, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """One page of orders, newest first."""
+
+    orders: tuple[Order, ...]
+    next_cursor: str | None
+
+
+class Orders:
+    """Takes orders and what is added to them; every answer follows the commit."""
+
+    def __init__(self, store: Store, tracking: OrderTracking, supervisor: Supervisor, *, instance_id: str) -> None:
+        self._store = store
+        self._tracking = tracking
+        self._supervisor = supervisor
+        self._instance_id = instance_id
+        self._count_lock = threading.Lock()
+        self._duplicates_refused = 0
+
+    @property
+    def duplicates_refused(self) -> int:
+        """How often an initiate found its order live already, since the start."""
+        return self._duplicates_refused
+
+    def initiate(self, request: OrderRequest) -> bool:
+        """Claim an order and launch its stream; False when it is live already.
+
+        Raises `OrderHeld` when it is live with another session or content, `StoreUnavailable` when nothing was kept.
+        """
+        at_ms = now_ms()
+        slot = self._tracking.reserve(request.ref, fingerprint_of(request), at_ms)
+        if isinstance(slot, StreamView):
+            return self._refuse_duplicate(request)
+        try:
+            decide = partial(
+                domain.initiate,
+                request=request,
+                owner=self._instance_id,
+                token_floor=self._store.token_floor(),
+                now_ms=at_ms,
+            )
+            change = self._store.update(Step(request.ref, decide))
+            if change is None:
+                return self._refuse_duplicate(request)
+            log.info(
+                f"Added order {request.ref.key} to tracking list",
+                action="order.tracked",
+                order_req_id=request.ref.key,
+                session_id=request.session_id,
+            )
+            self._supervisor.launch(order_of(change.record))
+            return True
+        finally:
+            if isinstance(slot, Tracked):
+                self._tracking.release(slot)
+
+    def _refuse_duplicate(self, request: OrderRequest) -> bool:
+        with self._count_lock:
+            self._duplicates_refused += 1
+        log.info(
+            f"Order {request.ref.key} already has active gRPC stream. Preventing duplicate stream.",
+            action="order.duplicate",
+            order_req_id=request.ref.key,
+        )
+        return False
+
+    def follow_up(self, note: FollowUp) -> bool:
+        """Keep a note and relay it; False when the same note was kept before."""
+        step = Step(
+            note.ref,
+            partial(domain.add_follow_up, note=note, now_ms=now_ms()),
+            entry_ids=(domain.note_entry_id(note.follow_up_id),),
+        )
+        change = self._store.update(step)
+        if change is None:
+            return False
+        self._supervisor.nudge(note.ref)
+        log.info(
+            f"Added follow-up note to order tracking for {note.ref.key}",
+            action="order.note_added",
+            order_req_id=note.ref.key,
+            follow_up_id=note.follow_up_id,
+        )
+        return True
+
+    def close(self, ref: Ref, kind: CloseKind, reason: str) -> Order:
+        """Ask for the order's end, behind the notes taken before; repeating it changes nothing."""
+        order = self.get(ref)
+        step = Step(
+            ref,
+            partial(domain.request_close, kind=kind, reason=reason, now_ms=now_ms()),
+            message_ids=(domain.close_message_id(order.run),),
+        )
+        change = self._store.update(step)
+        if change is None:
+            return self.get(ref)
+        self._supervisor.nudge(ref)
+        log.info(f"Asked to {kind} order {ref.key}", action="order.close_requested", order_req_id=ref.key, kind=kind)
+        return order_of(change.record)
+
+    # ---- reads
+
+    def get(self, ref: Ref) -> Order:
+        """The order. Raises `OrderNotFound`."""
+        return order_of(self._record(ref))
+
+    def _record(self, ref: Ref) -> Record:
+        record = self._store.get(ref)
+        if record is None:
+            raise OrderNotFound("No order has this id.")
+        return record
+
+    def notes(self, ref: Ref) -> tuple[Order, list[Entry]]:
+        """The order and its follow-ups, oldest first."""
+        order = self.get(ref)
+        notes = self._store.entries(ref, kind="note_added", limit=MAX_LISTED) if order.notes_count else []
+        return order, notes
+
+    def details(self, ref: Ref) -> OrderDetails:
+        """Everything about the order."""
+        order, notes = self.notes(ref)
+        return OrderDetails(
+            order=order,
+            stream=self._tracking.view(ref),
+            notes=tuple(notes),
+            outbox=tuple(self._store.messages(ref, limit=MAX_LISTED)),
+            deliveries=tuple(self._store.entries(ref, kind="delivery_changed", limit=MAX_LISTED)),
+        )
+
+    def stream_view(self, ref: Ref) -> StreamView | None:
+        """How the order's stream stands; None when this instance does not track it."""
+        return self._tracking.view(ref)
+
+    def events(self, ref: Ref, *, after: int, limit: int) -> list[Entry]:
+        """The order's timeline above ``after``."""
+        self._record(ref)
+        return self._store.entries(ref, after=after, limit=limit)
+
+    def page(
+        self, tenant: str, *, states: Sequence[str], session_id: str | None, cursor: str | None, limit: int
+    ) -> OrderPage:
+        """Orders newest first, filtered."""
+        page = self._store.page(tenant=tenant, states=states, group=session_id, cursor=cursor, limit=limit)
+        return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
+
+    def tracking_status(self, tenant: str, *, cursor: str | None, limit: int) -> TrackingStatus:
+        """Counts from the store; a stream is active from the claim of its order to the order's end."""
+        states = self._store.counts(tenant)
+        page = self._store.page(tenant=tenant, cursor=cursor, limit=limit)
+        return TrackingStatus(
+            total_orders=sum(states.values()),
+            active_streams=states.get(OrderState.LIVE, 0) + states.get(OrderState.CLOSING, 0),
+            open_streams=self._tracking.count(StreamState.OPEN, StreamState.ENDING),
+            states=states,
+            order_ids=tuple(record.ref.key for record in page.records),
+            next_cursor=page.next_cursor,
+        )

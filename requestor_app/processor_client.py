@@ -1,0 +1,291 @@
+"""The requestor's gRPC edge: one trunk to a processor, kept alive on plain threads.
+
+One thread connects and reads; gRPC's own thread sends, one message at a time, whatever the user has ready by then.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import grpc
+
+from proto import order_service_pb2 as wire
+from proto import order_service_pb2_grpc
+from requestor_app.domain import Acknowledgement, CloseKind, Event, Outcome
+from requestor_app.domain import note_entry_id
+from requestor_app.traffic import Closed, Incoming, Opened, Opening, Outgoing, Refusal, Refused, Relay, TrunkUser
+from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.logs import get_logger
+from service_kit.rpc.options import client_options
+from service_kit.times import now_ms
+
+#: A trunk without a sign of life for so long is torn down.
+SILENCE_S = 10.0
+HEARTBEAT_S = 2.0
+#: The pause before another attempt is drawn evenly from 0 to a ceiling that grows from the first to the second.
+BACKOFF_S = (0.2, 3.0)
+
+log = get_logger(__name__)
+
+
+class _Call:
+    """One try at a trunk: its channel, its call and when it was last heard."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.last_heard = time.monotonic()
+        self.is_over = threading.Event()
+        self.cut_reason = ""
+
+    def cut(self, reason: str) -> None:
+        """End the call and its connection."""
+        self.cut_reason = self.cut_reason or reason
+        self.is_over.set()
+        self.channel.close()
+
+
+class Trunk:
+    """Keeps a trunk to one of the processors, as a component; tries them in turn."""
+
+    name = "trunk"
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        user: TrunkUser,
+        *,
+        instance_id: str,
+        version: str,
+        keepalive_ms: int,
+        silence_s: float = SILENCE_S,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._targets = tuple(targets)
+        self._user = user
+        self._instance_id = instance_id
+        self._version = version
+        self._keepalive_ms = keepalive_ms
+        self._silence_s = silence_s
+        self._heartbeat_s = heartbeat_s
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._call: _Call | None = None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._threads = [
+            threading.Thread(target=self._run, name="trunk-reader", daemon=True),
+            threading.Thread(target=self._watch, name="trunk-watch", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the trunk. Safe to call twice."""
+        self._stopping.set()
+        call = self._call
+        if call is not None:
+            call.cut("this requestor stops")
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._threads = []
+
+    def check(self) -> str | None:
+        """None while the trunk's thread runs; whether it is connected is the user's to say."""
+        return None if any(thread.is_alive() for thread in self._threads) else "the trunk's thread is not running"
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            target = self._targets[attempt % len(self._targets)]
+            started = time.monotonic()
+            reason = self._serve(target)
+            if self._stopping.is_set():
+                break
+            self._user.lost(reason)
+            attempt = 1 if time.monotonic() - started > BACKOFF_S[1] else attempt + 1
+            ceiling_s = min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(attempt, 10))
+            self._stopping.wait(random.uniform(0, ceiling_s))  # noqa: S311  # jitter, not a secret
+
+    def _serve(self, target: str) -> str:
+        """Hold one call until it ends, and say why it did."""
+        channel = grpc.insecure_channel(target, options=client_options(self._keepalive_ms))
+        call = self._call = _Call(channel)
+        try:
+            stub = order_service_pb2_grpc.OrderServiceStub(channel)
+            for message in stub.StreamOrders(self._requests(call)):
+                call.last_heard = time.monotonic()
+                if message.HasField("hello"):
+                    self._user.connected()
+                if message.streams or message.follow_up_acks or message.close_acks:
+                    self._user.received(_incoming(message))
+                if message.HasField("going_away"):
+                    call.cut_reason = f"the processor at {target} goes away"
+            return call.cut_reason or f"the processor at {target} ended the trunk"
+        except grpc.RpcError as error:
+            return call.cut_reason or f"the processor at {target} does not answer ({_code_of(error)})"
+        except Exception as error:
+            if not call.is_over.is_set():
+                log.error("The trunk failed", action="trunk.failed", exc_info=error)
+            return call.cut_reason or f"this requestor could not apply what the processor sent ({type(error).__name__})"
+        finally:
+            call.cut("the call is over")
+
+    def _requests(self, call: _Call) -> Iterator[wire.TrunkUp]:
+        hello = wire.Hello(instance_id=self._instance_id, software_version=self._version, now_ms=now_ms())
+        yield wire.TrunkUp(hello=hello)
+        while not call.is_over.is_set():
+            outgoing = self._user.take(self._heartbeat_s)
+            if call.is_over.is_set():
+                return
+            yield _trunk_up(outgoing)
+
+    def _watch(self) -> None:
+        """Cut a trunk that shows no sign of life, however alive its connection looks."""
+        while not self._stopping.wait(min(1.0, self._silence_s / 4)):
+            call = self._call
+            if call is not None and time.monotonic() - call.last_heard > self._silence_s:
+                call.cut(f"no sign of life from the processor for {self._silence_s:g} s")
+
+
+def _code_of(error: grpc.RpcError) -> str:
+    code = error.code() if isinstance(error, grpc.Call) else None
+    return code.name if code is not None else type(error).__name__
+
+
+# ---- to the wire
+
+
+def _tenant(ref: Ref) -> str:
+    return "" if ref.tenant == DEFAULT_TENANT else ref.tenant
+
+
+def _trunk_up(outgoing: Outgoing) -> wire.TrunkUp:
+    message = wire.TrunkUp(
+        opens=[_open_request(opening) for opening in outgoing.openings],
+        follow_ups=[_follow_up_request(relay) for relay in outgoing.relays],
+        closes=[
+            wire.CloseOrderRequest(
+                tenant=_tenant(closing.ref),
+                order_req_id=closing.ref.key,
+                token=closing.token,
+                kind=_KINDS[closing.kind],
+                reason=closing.reason,
+            )
+            for closing in outgoing.closings
+        ],
+        acks=[
+            wire.EventAck(tenant=_tenant(ref), order_req_id=ref.key, seq=seq) for ref, seq in outgoing.acks.items()
+        ],
+    )
+    if outgoing.is_empty:
+        message.heartbeat.now_ms = now_ms()
+        message.heartbeat.queue_depth = outgoing.queue_depth
+    return message
+
+
+_KINDS = {CloseKind.COMPLETE: wire.CloseOrderRequest.COMPLETE, CloseKind.CANCEL: wire.CloseOrderRequest.CANCEL}
+
+
+def _open_request(opening: Opening) -> wire.OrderStreamRequest:
+    order = opening.order
+    return wire.OrderStreamRequest(
+        tenant=_tenant(order.ref),
+        order_req_id=order.ref.key,
+        session_id=order.session_id,
+        notification_type=order.notification_type,
+        audience=order.audience,
+        details="" if order.details is None else json.dumps(order.details, ensure_ascii=False),
+        token=order.token,
+        stream_id=opening.stream_id,
+        resume_after=order.applied_seq,
+        run=order.run,
+    )
+
+
+def _follow_up_request(relay: Relay) -> wire.FollowUpRequest:
+    note = relay.note
+    return wire.FollowUpRequest(
+        tenant=_tenant(note.ref),
+        order_req_id=note.ref.key,
+        follow_up_id=note.follow_up_id,
+        token=relay.token,
+        audience=note.audience,
+        message_type=note.message_type,
+        message=note.message,
+        urls=note.urls,
+        added_ms=relay.added_ms,
+    )
+
+
+# ---- from the wire
+
+_REFUSALS = {
+    wire.StreamRefused.FENCED: Refusal.FENCED,
+    wire.StreamRefused.INVALID: Refusal.INVALID,
+    wire.StreamRefused.DIVERGED: Refusal.DIVERGED,
+    wire.StreamRefused.PRUNED: Refusal.PRUNED,
+}
+_OUTCOMES = {
+    wire.ACCEPTED: Outcome.ACCEPTED,
+    wire.OUTCOME_FENCED: Outcome.FENCED,
+    wire.REFUSED: Outcome.REFUSED,
+}
+_FACT_FIELDS = {
+    field.name: tuple(field.message_type.fields_by_name)
+    for field in wire.OrderEvent.DESCRIPTOR.oneofs_by_name["fact"].fields
+}
+
+
+def _ref(tenant: str, order_req_id: str) -> Ref:
+    return Ref(tenant or DEFAULT_TENANT, order_req_id)
+
+
+def _incoming(message: wire.TrunkDown) -> Incoming:
+    opened: list[Opened] = []
+    refused: list[Refused] = []
+    closed: list[Closed] = []
+    events: list[Event] = []
+    for response in message.streams:
+        ref = _ref(response.tenant, response.order_req_id)
+        match response.WhichOneof("step"):
+            case "event":
+                events.append(_event(ref, response.event))
+            case "opened":
+                opened.append(Opened(ref, response.stream_id, response.opened.head_seq))
+            case "refused":
+                refusal = _REFUSALS.get(response.refused.reason, Refusal.UNAVAILABLE)
+                refused.append(Refused(ref, response.stream_id, refusal, response.refused.detail))
+            case "closed":
+                closed.append(Closed(ref, response.stream_id))
+    return Incoming(
+        opened=opened,
+        refused=refused,
+        closed=closed,
+        events=events,
+        follow_up_answers=[
+            _answer(ack, note_entry_id(ack.follow_up_id)) for ack in message.follow_up_acks
+        ],
+        close_answers=[_answer(ack, "") for ack in message.close_acks],
+    )
+
+
+def _answer(ack: wire.FollowUpAck | wire.CloseOrderAck, message_id: str) -> Acknowledgement:
+    ref = _ref(ack.tenant, ack.order_req_id)
+    return Acknowledgement(ref, message_id, _OUTCOMES.get(ack.outcome, Outcome.TRY_AGAIN), ack.detail)
+
+
+def _event(ref: Ref, event: wire.OrderEvent) -> Event:
+    kind = event.WhichOneof("fact") or "unknown"
+    fact = getattr(event, kind, None)
+    body = {name: _plain(getattr(fact, name)) for name in _FACT_FIELDS.get(kind, ())}
+    return Event(ref, event.seq, event.run, kind, event.at_ms, body)
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool) else list(value)  # type: ignore[call-overload]

@@ -1,0 +1,35 @@
+"""The requestor's settings: environment variables that begin with ``REQUESTOR_``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service_kit.settings import choice, comma_list, host_name, milliseconds, port_number, seconds, setting, text
+
+PREFIX = "REQUESTOR"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestorSettings:
+    """What the requestor reads from its environment, once, at start."""
+
+    host: str = setting("127.0.0.1", parse=host_name(), help="The address that the REST interface listens on.")
+    port: int = setting(8004, parse=port_number(), help="The port of the REST interface.")
+    store: str = setting(
+        "sqlite:///data/requestor.db", parse=text(), help="The store; a relative path stands under the project folder."
+    )
+    processors: tuple[str, ...] = setting(
+        ("127.0.0.1:50052",),
+        parse=comma_list("127.0.0.1:50052"),
+        help="The processors' gRPC addresses; they are tried in turn.",
+    )
+    lease_s: float = setting(
+        15.0, parse=seconds(1, 3600), help="How long the instance may act without renewing its lease, in seconds."
+    )
+    keepalive_ms: int = setting(
+        10_000, parse=milliseconds(100), help="The period of the gRPC connection's keepalive pings, in milliseconds."
+    )
+    log_format: str = setting("console", parse=choice("console", "json"), help="How log lines look.")
+    log_level: str = setting(
+        "INFO", parse=choice("DEBUG", "INFO", "WARNING", "ERROR"), help="The least level that is logged."
+    )

@@ -1,0 +1,177 @@
+"""The tracking dict: which orders this instance holds and how their streams stand. It guards duplicate launches.
+
+A lock protects the dict; nothing under it does I/O. The store decides what an order is; this says what its stream does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from service_kit.change import Ref
+
+
+class StreamState(StrEnum):
+    """Where an order's stream stands at this instance."""
+
+    RESERVED = "reserved"  # a thread is about to claim the order; there is no stream yet
+    CONNECTING = "connecting"  # claimed; the stream is to be opened
+    OPENING = "opening"  # asked for on the trunk
+    OPEN = "open"
+    ENDING = "ending"  # the event that ends the order is being applied
+    DRAINING = "draining"  # the order has ended, but messages of its outbox still wait for an answer
+    REFUSED = "refused"  # the processor does not take it; a person must look
+
+
+#: States in which the order has a launched stream.
+LAUNCHED = frozenset({StreamState.CONNECTING, StreamState.OPENING, StreamState.OPEN, StreamState.REFUSED})
+
+
+class Tracked:
+    """One tracked order. Guarded by the tracking dict's lock, but for the two fields of the supervisor's threads."""
+
+    __slots__ = ("applied_seq", "error", "fingerprint", "ref", "relayed", "since_ms", "state", "stream_id", "token")
+
+    def __init__(self, ref: Ref, fingerprint: int, since_ms: int) -> None:
+        self.ref = ref
+        self.fingerprint = fingerprint
+        self.state = StreamState.RESERVED
+        self.since_ms = since_ms
+        self.error = ""
+        self.stream_id = ""
+        self.token = 0
+        #: The last event on disk; moved by the thread that applies events.
+        self.applied_seq = 0
+        #: The position of the last outbox message sent on the present trunk; moved by the thread that sends.
+        self.relayed = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """A copy of how a stream stands."""
+
+    state: StreamState
+    since_ms: int
+    error: str
+    token: int
+
+
+class OrderTracking:
+    """The lock-protected dict of this instance's orders."""
+
+    def __init__(self) -> None:
+        #: Guards the dict and the state of its values.
+        self._lock = threading.Lock()
+        self._orders: dict[Ref, Tracked] = {}
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    def reserve(self, ref: Ref, fingerprint: int, now_ms: int) -> Tracked | StreamView | None:
+        """Take the order's slot before it is claimed.
+
+        Answers the new slot; a view of the order when it is launched already with the same content; None when the
+        slot is held but the store must decide: another thread is at it, the order ends just now, or contents differ.
+        """
+        with self._lock:
+            known = self._orders.get(ref)
+            if known is None:
+                slot = self._orders[ref] = Tracked(ref, fingerprint, now_ms)
+                return slot
+            if known.state in LAUNCHED and known.fingerprint == fingerprint:
+                return _view(known)
+            return None
+
+    def release(self, slot: Tracked) -> None:
+        """Free a slot whose claim came to nothing. A slot that was launched meanwhile stays."""
+        with self._lock:
+            if slot.state is StreamState.RESERVED and self._orders.get(slot.ref) is slot:
+                del self._orders[slot.ref]
+
+    def launch(self, ref: Ref, *, token: int, fingerprint: int, applied_seq: int, now_ms: int) -> bool:
+        """Track a claimed order and say whether its stream is to be opened; False when it is launched with this token or a higher one."""
+        with self._lock:
+            known = self._orders.get(ref)
+            if known is not None and known.state is not StreamState.RESERVED and known.token >= token:
+                return False
+            tracked = Tracked(ref, fingerprint, now_ms)
+            tracked.state = StreamState.CONNECTING
+            tracked.token = token
+            tracked.applied_seq = applied_seq
+            self._orders[ref] = tracked
+            return True
+
+    def begin_open(self, ref: Ref, token: int, stream_id: str, now_ms: int) -> Tracked | None:
+        """Let one thread ask for the stream; None when it is asked for already or is not to be opened."""
+        with self._lock:
+            tracked = self._orders.get(ref)
+            if tracked is None or tracked.state is not StreamState.CONNECTING or tracked.token != token:
+                return None
+            tracked.state, tracked.since_ms = StreamState.OPENING, now_ms
+            tracked.stream_id = stream_id
+            tracked.relayed = 0
+            return tracked
+
+    def move(self, ref: Ref, stream_id: str, state: StreamState, now_ms: int, error: str = "") -> bool:
+        """Change the state of a stream, unless another opening has taken its place."""
+        with self._lock:
+            tracked = self._orders.get(ref)
+            if tracked is None or tracked.stream_id != stream_id:
+                return False
+            tracked.state, tracked.since_ms, tracked.error = state, now_ms, error
+            return True
+
+    def lose_all(self, error: str, now_ms: int) -> int:
+        """Note that the trunk is gone: every launched stream is to be opened again. Answers how many were open."""
+        lost = 0
+        with self._lock:
+            for tracked in self._orders.values():
+                tracked.relayed = 0
+                if tracked.state in (StreamState.RESERVED, StreamState.DRAINING):
+                    continue
+                if tracked.state is not StreamState.CONNECTING:
+                    lost += tracked.state is StreamState.OPEN
+                    tracked.state, tracked.since_ms = StreamState.CONNECTING, now_ms
+                tracked.error = error
+        return lost
+
+    def stop(self, ref: Ref, token: int, *, drain: bool = False) -> None:
+        """End the tracking of a run; with ``drain`` only its stream ends. A newer run is not touched."""
+        with self._lock:
+            tracked = self._orders.get(ref)
+            if tracked is None or tracked.token != token:
+                return
+            if drain:
+                tracked.state = StreamState.DRAINING
+            else:
+                del self._orders[ref]
+
+    def find(self, ref: Ref) -> Tracked | None:
+        """The tracked order itself; for the supervisor's threads."""
+        return self._orders.get(ref)
+
+    def view(self, ref: Ref) -> StreamView | None:
+        """How the order's stream stands; None when this instance does not track it."""
+        with self._lock:
+            tracked = self._orders.get(ref)
+            return None if tracked is None else _view(tracked)
+
+    def draining(self) -> list[Ref]:
+        """Orders that have ended but still wait for answers."""
+        with self._lock:
+            return [ref for ref, tracked in self._orders.items() if tracked.state is StreamState.DRAINING]
+
+    def count(self, *states: StreamState) -> int:
+        """How many tracked orders stand in one of the states."""
+        with self._lock:
+            return sum(tracked.state in states for tracked in self._orders.values())
+
+    def __iter__(self) -> Iterator[Ref]:
+        with self._lock:
+            return iter(list(self._orders))
+
+
+def _view(tracked: Tracked) -> StreamView:
+    return StreamView(tracked.state, tracked.since_ms, tracked.error, tracked.token)

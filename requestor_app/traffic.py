@@ -1,0 +1,119 @@
+"""What travels on the trunk, as plain values: the supervisor speaks in these, the gRPC edge turns them into messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from requestor_app.domain import Acknowledgement, CloseKind, Event, FollowUp, Order
+from service_kit.change import Ref
+
+
+class Refusal(StrEnum):
+    """Why the processor does not open a stream."""
+
+    FENCED = "fenced"
+    INVALID = "invalid"
+    DIVERGED = "diverged"
+    PRUNED = "pruned"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A stream to open."""
+
+    order: Order
+    stream_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A follow-up to hand over, under the claim's token."""
+
+    note: FollowUp
+    token: int
+    added_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A close to hand over, under the claim's token."""
+
+    ref: Ref
+    kind: CloseKind
+    reason: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Everything that has queued up for the processor; empty: a sign of life."""
+
+    openings: Sequence[Opening] = ()
+    relays: Sequence[Relay] = ()
+    closings: Sequence[Closing] = ()
+    acks: Mapping[Ref, int] = field(default_factory=dict)
+    queue_depth: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing but a sign of life to send."""
+        return not (self.openings or self.relays or self.closings or self.acks)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The processor opened a stream."""
+
+    ref: Ref
+    stream_id: str
+    head_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The processor did not open a stream."""
+
+    ref: Ref
+    stream_id: str
+    refusal: Refusal
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The processor ended a stream before its order."""
+
+    ref: Ref
+    stream_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message of the processor."""
+
+    opened: Sequence[Opened] = ()
+    refused: Sequence[Refused] = ()
+    closed: Sequence[Closed] = ()
+    events: Sequence[Event] = ()
+    follow_up_answers: Sequence[Acknowledgement] = ()
+    close_answers: Sequence[Acknowledgement] = ()
+
+
+class TrunkUser(Protocol):
+    """Whoever uses a trunk. The calls come from the trunk's own threads."""
+
+    def connected(self) -> None:
+        """The processor has answered; streams can be opened."""
+
+    def take(self, timeout_s: float) -> Outgoing:
+        """Wait for what is to be sent next; empty after the time-out."""
+
+    def received(self, incoming: Incoming) -> None:
+        """Apply one message. An error cuts the trunk, and what was not applied comes again."""
+
+    def lost(self, reason: str) -> None:
+        """The trunk is gone; it is being built anew."""

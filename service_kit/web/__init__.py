@@ -1,0 +1,1 @@
+"""The Flask side of both services: reading requests, answering problems, documents, the app and its server."""

@@ -1,0 +1,166 @@
+"""Schemas: what comes in, field by field, strictly; a text is a text and a number a number.
+
+A view loads with a schema, calls one service method, and dumps::
+
+    request_body = load_body(_INITIATE)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from flask import request
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from service_kit.errors import FieldError, InvalidInput
+from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
+from service_kit.web.json_body import read_json_object
+from service_kit.web.problems import invalid_input, json_pointer
+
+MAX_PAGE = 1000
+MAX_CURSOR = 1024
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
+
+
+class StrictSchema(Schema):
+    """A schema that refuses unknown fields."""
+
+    class Meta:
+        unknown = RAISE
+
+
+class CheckedText(fields.String):
+    """A text with a rule: a function that answers what is wrong with it, or None."""
+
+    def __init__(self, fault: Callable[[str], str | None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._fault = fault
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        fault = self._fault(text)
+        if fault is not None:
+            raise ValidationError(fault)
+        return text
+
+
+class TextField(CheckedText):
+    """A free text without control characters, except line ends and tabs."""
+
+    def __init__(self, max_length: int, *, min_length: int = 0, **kwargs: Any) -> None:
+        def fault(text: str) -> str | None:
+            if len(text) < min_length:
+                return "must not be empty" if min_length == 1 else f"must be at least {min_length} characters long"
+            return text_fault(text, max_length)
+
+        shown = {"maxLength": max_length} | ({"minLength": min_length} if min_length else {})
+        super().__init__(fault, metadata=shown | kwargs.pop("metadata", {}), **kwargs)
+
+
+class PatternField(CheckedText):
+    """A text that matches a pattern as a whole; ``rule`` says so in words."""
+
+    def __init__(self, pattern: re.Pattern[str], rule: str, **kwargs: Any) -> None:
+        def fault(text: str) -> str | None:
+            return None if pattern.fullmatch(text) else rule
+
+        shown = {"pattern": f"^{pattern.pattern}$"}
+        super().__init__(fault, metadata=shown | kwargs.pop("metadata", {}), **kwargs)
+
+
+class IdField(PatternField):
+    """An identifier that the caller chooses."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(ID_PATTERN, ID_RULE, **kwargs)
+
+
+class HttpUrlField(CheckedText):
+    """An http or https URL with a host and without user and password."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        shown = {"maxLength": MAX_URL, "format": "uri"}
+        super().__init__(url_fault, metadata=shown | kwargs.pop("metadata", {}), **kwargs)
+
+
+class IntegerField(fields.Integer):
+    """A whole number within both bounds; "5" and 5.0 are none."""
+
+    def __init__(self, lowest: int, highest: int, **kwargs: Any) -> None:
+        super().__init__(strict=True, validate=validate.Range(lowest, highest), **kwargs)
+
+
+class BooleanField(fields.Boolean):
+    """true or false; 1, "yes" and the like are neither."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class QueryIntegerField(fields.Integer):
+    """A whole number in a query string, within both bounds."""
+
+    def __init__(self, lowest: int, highest: int, **kwargs: Any) -> None:
+        super().__init__(validate=validate.Range(lowest, highest), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        # int() alone would take " 5 ", "5_0" and the digits of other scripts.
+        if not isinstance(value, str) or not _WHOLE_NUMBER.fullmatch(value):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class ListQuerySchema(StrictSchema):
+    """The query of a list: a page of at most ``limit`` items, from ``cursor`` on."""
+
+    limit = QueryIntegerField(1, MAX_PAGE, load_default=100, metadata={"description": "The size of the page."})
+    cursor = TextField(
+        MAX_CURSOR, min_length=1, load_default=None, metadata={"description": "next_cursor of the page before."}
+    )
+
+
+class EventsQuerySchema(StrictSchema):
+    """The query of a log: at most ``limit`` entries whose number is higher than ``after``."""
+
+    after = QueryIntegerField(0, 2**63 - 1, load_default=0, metadata={"description": "The last seq already known."})
+    limit = QueryIntegerField(1, MAX_PAGE, load_default=100, metadata={"description": "The size of the page."})
+
+
+class EmptyQuerySchema(StrictSchema):
+    """The query of a resource that takes no parameters."""
+
+
+def load_body(schema: Schema) -> dict[str, Any]:
+    """The body of the current request as the schema gives it; raises `MalformedInput` or `InvalidInput`."""
+    return _load(schema, read_json_object(request))
+
+
+def load_optional_body(schema: Schema) -> dict[str, Any]:
+    """Like `load_body`, for a request that may come without a body: then the schema's defaults."""
+    has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    return load_body(schema) if has_body else _load(schema, {})
+
+
+def load_query(schema: Schema) -> dict[str, Any]:
+    """The query of the current request as the schema gives it; raises `InvalidInput`."""
+    values: dict[str, str] = {}
+    repeated: list[FieldError] = []
+    for name, texts in request.args.lists():
+        values[name] = texts[0]
+        if len(texts) > 1 and name in schema.fields:
+            repeated.append(FieldError(json_pointer([name]), "must be given once"))
+    if repeated:
+        raise InvalidInput(repeated)
+    return _load(schema, values)
+
+
+def _load(schema: Schema, document: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", schema.load(document))
+    except ValidationError as error:
+        raise invalid_input(error) from None

@@ -1,0 +1,233 @@
+"""Waitress as a component: listens alone, stops in order, and gives slow senders a deadline."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
+from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
+from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
+
+from service_kit.errors import StartRefused
+from service_kit.logs import get_logger
+from service_kit.ports import bind_refused_line
+
+_log = get_logger(__name__)
+
+# Larger than what the app reads, so that it is the app that answers a body that is somewhat too large, and explains.
+_MAX_RECEIVED_BYTES = 262_144
+_MAX_HEAD_BYTES = 32_768
+_BACKLOG = 1024
+# select() of Windows takes 512 sockets. On other systems Waitress uses poll(), which takes any.
+_WINDOWS_CONNECTION_LIMIT = 480
+_POLL_S = 0.01
+
+
+class WebServer:
+    """Serves a WSGI app on one address, with its own threads."""
+
+    name = "web"
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        *,
+        port_setting: str,
+        threads: int = 16,
+        connection_limit: int = 1000,
+        idle_timeout_s: int = 60,
+        request_timeout_s: float = 15.0,
+    ) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._port_setting = port_setting
+        self._threads = threads
+        self._connection_limit = (
+            min(connection_limit, _WINDOWS_CONNECTION_LIMIT) if os.name == "nt" else connection_limit
+        )
+        self._idle_timeout_s = idle_timeout_s
+        self._request_timeout_s = request_timeout_s
+        self._dispatcher = _Dispatcher()
+        self._server: _Server | None = None
+        self._loop: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, also when 0 was asked for."""
+        return self._port
+
+    @property
+    def queue_depth(self) -> int:
+        """How many requests wait for a thread."""
+        return len(self._dispatcher.queue)
+
+    def start(self) -> None:
+        """Listen and serve; raises `StartRefused` with one line when the address cannot be had."""
+        listener = _listen(self._host, self._port, self._port_setting)
+        self._port = listener.getsockname()[1]
+        adjustments = Adjustments(
+            sockets=[listener],
+            threads=self._threads,
+            connection_limit=self._connection_limit,
+            channel_timeout=self._idle_timeout_s,
+            cleanup_interval=1,
+            max_request_body_size=_MAX_RECEIVED_BYTES,
+            max_request_header_size=_MAX_HEAD_BYTES,
+            backlog=_BACKLOG,
+            ident=None,
+            clear_untrusted_proxy_headers=True,
+            log_socket_errors=False,
+            asyncore_use_poll=True,
+        )
+        self._dispatcher.set_thread_count(self._threads)
+        self._server = _Server(
+            self._app,
+            {},
+            True,
+            listener,
+            dispatcher=self._dispatcher,
+            adj=adjustments,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            bind_socket=False,
+        )
+        self._server.request_timeout_s = self._request_timeout_s
+        self._loop = threading.Thread(target=self._server.run, name="web-loop", daemon=True)
+        self._loop.start()
+        _log.info(f"Listening on http://{self._host}:{self._port}", action="web.listening", port=self._port)
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Take no new connection, finish the requests that run, close; those that overrun the time are cut."""
+        server, self._server = self._server, None
+        if server is None or self._loop is None:
+            return
+        deadline = time.monotonic() + timeout_s
+        server.in_loop(server.stop_listening)
+        while server.is_busy() and time.monotonic() < deadline:
+            server.in_loop(server.close_idle_channels)
+            time.sleep(_POLL_S)
+        ended = self._dispatcher.end_threads(deadline)
+        server.in_loop(server.close_everything)
+        self._loop.join(max(1.0, deadline - time.monotonic()))
+        if ended:
+            server.trigger.close()
+        else:
+            # A thread that still runs may yet pull the trigger: a closed one's file descriptor may by then be that of
+            # a database. So the trigger stays open until the process ends.
+            _log.warning("Requests outlasted the stop", action="web.requests_cut")
+
+    def check(self) -> str | None:
+        """None while the loop runs."""
+        loop = self._loop
+        return None if self._server is not None and loop is not None and loop.is_alive() else "not serving"
+
+
+class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # Waitress has no types
+    """Keeps its threads, so that they can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._workers: list[threading.Thread] = []
+
+    def start_new_thread(self, target: Callable[[int], None], thread_no: int) -> None:
+        worker = threading.Thread(target=target, name=f"web-{thread_no}", args=(thread_no,), daemon=True)
+        self._workers.append(worker)
+        worker.start()
+
+    def end_threads(self, deadline: float) -> bool:
+        """Cancel what waits, end the threads, and answer whether all have ended by the deadline."""
+        self.shutdown(cancel_pending=True, timeout=max(0.0, deadline - time.monotonic()))
+        for worker in self._workers:
+            worker.join(max(0.1, deadline - time.monotonic()) if worker.ident else 0)
+        return not any(worker.is_alive() for worker in self._workers)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
+    """One connection; knows since when it has been receiving its current request."""
+
+    receiving_since_s = 0.0
+
+    def received(self, data: bytes) -> bool:
+        before = self.request
+        accepted: bool = super().received(data)
+        if self.request is not before:
+            self.receiving_since_s = time.monotonic()
+        return accepted
+
+
+class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
+    """A Waitress server with a deadline for each request head and body, and an orderly end.
+
+    Waitress measures idleness between two bytes: senders who dribble could hold every connection for ever.
+    """
+
+    channel_class = _Channel
+    request_timeout_s = 15.0
+
+    def in_loop(self, call: Callable[[], None]) -> None:
+        """Run a call in the thread of the loop, which alone may change channels."""
+        self.trigger.pull_trigger(call)
+
+    def maintenance(self, now: float) -> None:
+        super().maintenance(now)
+        oldest_s = time.monotonic() - self.request_timeout_s
+        for channel in self.active_channels.values():
+            if channel.request is not None and channel.receiving_since_s < oldest_s:
+                channel.will_close = True
+
+    def is_busy(self) -> bool:
+        """Whether a request runs or waits, or an answer is not sent."""
+        return any(channel.requests or channel.total_outbufs_len for channel in list(self.active_channels.values()))
+
+    def stop_listening(self) -> None:
+        self.accepting = False
+        self.del_channel()
+        self.socket.close()
+        self.close_idle_channels()
+
+    def close_idle_channels(self) -> None:
+        for channel in self.active_channels.values():
+            if not channel.requests:
+                channel.close_when_flushed = True
+
+    def close_everything(self) -> None:
+        for channel in list(self.active_channels.values()):
+            channel.handle_close()
+        # The loop ends when nothing is left to watch.
+        self.trigger.del_channel()
+
+
+def _listen(host: str, port: int, port_setting: str) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # "localhost" is often both; IPv4 is what clients of this name try for certain.
+        family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartRefused(bind_refused_line(error, host, port, port_setting)) from None
+    try:
+        _claim_exclusively(listener)
+        listener.bind(address)
+        # Two sockets may be bound to a port; only one may listen. So this too belongs to having the port.
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartRefused(bind_refused_line(error, host, port, port_setting)) from None
+    return listener
+
+
+def _claim_exclusively(listener: socket.socket) -> None:
+    """Make sure that no other process can share the port."""
+    if os.name == "nt":
+        listener.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE"), 1)  # noqa: B009 - Windows only
+    else:
+        # Elsewhere this shares nothing; it lets a restart have the port while old connections fade away.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

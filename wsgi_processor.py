@@ -1,0 +1,37 @@
+"""Runs the processor: ``python wsgi_processor.py`` from any folder, or ``wsgi_processor:app`` for tools that want the app."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from processor_app.bootstrap import build_processor, create_app
+from processor_app.settings import PREFIX, ProcessorSettings
+from service_kit.errors import StartRefused
+from service_kit.lifecycle import report_refusal, run_until_stopped
+from service_kit.logs import configure_logs, get_logger
+from service_kit.settings import load_settings, unknown_variables
+
+
+def __getattr__(name: str) -> Any:
+    """Build ``app`` when it is asked for, so that importing this module reads and makes nothing."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)
+
+
+def main() -> int:
+    """Settings, parts, start, serve until a signal, stop; answers the exit status."""
+    try:
+        settings = load_settings(ProcessorSettings, PREFIX)
+        configure_logs(settings.log_format, settings.log_level, service="processor")
+        parts = build_processor(settings)
+    except StartRefused as refusal:
+        return report_refusal(refusal)
+    for warning in unknown_variables(ProcessorSettings, PREFIX):
+        get_logger(__name__).warning(warning, action="settings.unknown")
+    return run_until_stopped(parts.lifecycle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
