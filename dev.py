@@ -91,7 +91,7 @@ class Progress:
 
 def child_environment() -> dict[str, str]:
     """Our own environment; text is UTF-8 on every system, and lines come as they are written."""
-    return {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
 
 
 def run(command: Sequence[str | Path]) -> int:
@@ -174,24 +174,29 @@ def read_stamp(venv: Path) -> dict[str, str]:
     return stamp if isinstance(stamp, dict) else {}
 
 
+def is_usable(venv: Path, version: str) -> bool:
+    """The virtual environment is of this Python version and complete; a broken-off creation leaves it without pip."""
+    python, config = venv_python(venv), venv / "pyvenv.cfg"
+    if not (python.exists() and config.exists() and venv_version(config.read_text(encoding="utf-8")) == version):
+        return False
+    if (venv / STAMP).exists():
+        return True
+    return subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
+
+
 def prepare(venv: Path, requirements: Sequence[str], progress: Progress) -> Path:
     """Make the virtual environment hold the requirements, and return its interpreter."""
     python = venv_python(venv)
     ours = "{}.{}".format(*sys.version_info)
-    config = venv / "pyvenv.cfg"
-    made = config.exists() and python.exists() and venv_version(config.read_text(encoding="utf-8")) == ours
     wanted = wanted_stamp(requirements)
-    if made and wanted.items() <= read_stamp(venv).items():
+    usable = is_usable(venv, ours)
+    if usable and wanted.items() <= read_stamp(venv).items():
         return python
-    if not made:
-        if venv.exists() and any(venv.iterdir()) and not config.exists():
+    if not usable:
+        if venv.exists() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
             raise Fault(f"{venv} is not a virtual environment; move it away, or set {VENV_VARIABLE} to another folder")
         venv.mkdir(parents=True, exist_ok=True)
-        run_quietly(
-            [sys.executable, "-m", "venv", "--clear", venv],
-            progress,
-            f"making {venv.name} with Python {ours}",
-        )
+        run_quietly([sys.executable, "-m", "venv", "--clear", venv], progress, f"making {venv.name} with Python {ours}")
     # Without the stamp a broken-off installation starts again next time.
     (venv / STAMP).unlink(missing_ok=True)
     run_quietly(
@@ -456,7 +461,13 @@ def proto(python: Path, *, check: bool) -> int:
 
 def lint(python: Path, *, fix: bool) -> int:
     """Run every check, also after one has failed, and name the failed ones."""
-    typed = [path.name for pattern in TYPED for path in sorted(ROOT.glob(pattern))]
+    # mypy takes a folder without a Python file for a fault.
+    typed = [
+        path.name
+        for pattern in TYPED
+        for path in sorted(ROOT.glob(pattern))
+        if path.is_file() or next(path.rglob("*.py"), None)
+    ]
     checks: dict[str, list[str]] = {
         "ruff check": ["ruff", "check", *(["--fix"] if fix else []), "."],
         "ruff format": ["ruff", "format", *([] if fix else ["--check"]), "."],

@@ -1,4 +1,4 @@
-"""Runs the processor: ``python wsgi_processor.py`` from any folder, or ``wsgi_processor:app`` for tools that want the app."""
+"""Runs the processor: ``python wsgi_processor.py`` from any folder; ``wsgi_processor:app`` is the Flask app for tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the requestor: ``python wsgi_requestor.py`` from any folder, or ``wsgi_requestor:app`` for tools that want the app."""
+"""Runs the requestor: ``python wsgi_requestor.py`` from any folder; ``wsgi_requestor:app`` is the Flask app for tools."""
 
 from __future__ import annotations
 

@@ -44,5 +44,7 @@ class StallWatch:
             now = time.monotonic()
             for outlet in self._hub.outlets():
                 if outlet.is_stalled(now, self._silence_s):
-                    log.warning("Cut a call whose peer is silent or does not read", action="trunk.cut", peer=outlet.peer)
+                    log.warning(
+                        "Cut a call whose peer is silent or does not read", action="trunk.cut", peer=outlet.peer
+                    )
                     outlet.cut()

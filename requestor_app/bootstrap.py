@@ -54,9 +54,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         keepalive_ms=settings.keepalive_ms,
     )
     orders = Orders(store, tracking, supervisor, instance_id=instance_id)
-    health = Health(
-        {"store": store.check, "supervisor": supervisor.check, "trunk": trunk.check}
-    )
+    health = Health({"store": store.check, "supervisor": supervisor.check, "trunk": trunk.check})
     app = create_base_app(__package__ or "requestor_app", health=health, title="Order requestor", version=VERSION)
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders

@@ -269,9 +269,7 @@ def same_content(order: Order, request: OrderRequest) -> bool:
     )
 
 
-def initiate(
-    snapshot: Snapshot, request: OrderRequest, *, owner: str, token_floor: int, now_ms: int
-) -> Change | None:
+def initiate(snapshot: Snapshot, request: OrderRequest, *, owner: str, token_floor: int, now_ms: int) -> Change | None:
     """Claim a new order, or begin a new run of a finished one; None when the same order is live already.
 
     Raises `OrderHeld` when the order is live with another session or content.
@@ -341,9 +339,7 @@ def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int) -> Change 
         raise _refused(order, "take a follow-up")
     if order.unsent >= MAX_UNSENT_PER_ORDER:
         raise TooManyUnsent(f"{MAX_UNSENT_PER_ORDER} messages of this order wait for the processor.", retry_after_s=5)
-    after = replace(
-        order, head=order.head + 1, notes_count=order.notes_count + 1, unsent=order.unsent + 1
-    )
+    after = replace(order, head=order.head + 1, notes_count=order.notes_count + 1, unsent=order.unsent + 1)
     entry = Entry(after.head, entry_id, "note_added", now_ms, body)
     message = Message(entry_id, after.head, FOLLOW_UP, body, due_ms=now_ms, created_ms=now_ms)
     return _change(before, after, now_ms, [entry], [message])

@@ -179,9 +179,7 @@ def _trunk_up(outgoing: Outgoing) -> wire.TrunkUp:
             )
             for closing in outgoing.closings
         ],
-        acks=[
-            wire.EventAck(tenant=_tenant(ref), order_req_id=ref.key, seq=seq) for ref, seq in outgoing.acks.items()
-        ],
+        acks=[wire.EventAck(tenant=_tenant(ref), order_req_id=ref.key, seq=seq) for ref, seq in outgoing.acks.items()],
     )
     if outgoing.is_empty:
         message.heartbeat.now_ms = now_ms()
@@ -239,6 +237,7 @@ _OUTCOMES = {
 _FACT_FIELDS = {
     field.name: tuple(field.message_type.fields_by_name)
     for field in wire.OrderEvent.DESCRIPTOR.oneofs_by_name["fact"].fields
+    if field.message_type is not None
 }
 
 
@@ -268,9 +267,7 @@ def _incoming(message: wire.TrunkDown) -> Incoming:
         refused=refused,
         closed=closed,
         events=events,
-        follow_up_answers=[
-            _answer(ack, note_entry_id(ack.follow_up_id)) for ack in message.follow_up_acks
-        ],
+        follow_up_answers=[_answer(ack, note_entry_id(ack.follow_up_id)) for ack in message.follow_up_acks],
         close_answers=[_answer(ack, "") for ack in message.close_acks],
     )
 

@@ -1,4 +1,4 @@
-"""What travels on the trunk, as plain values: the supervisor speaks in these, the gRPC edge turns them into messages."""
+"""What travels on the trunk, as plain values; the gRPC edge turns them into messages and back."""
 
 from __future__ import annotations
 

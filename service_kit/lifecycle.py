@@ -75,7 +75,7 @@ class Lifecycle:
                 component = self._started.pop()
                 try:
                     component.stop(max(0.0, deadline - time.monotonic()))
-                except Exception:
+                except Exception:  # noqa: BLE001 - the rest must be stopped whatever went wrong here
                     _log.exception(f"Could not stop {component.name}", action="lifecycle.stop_failed")
             self._state = "stopped"
 
@@ -127,7 +127,8 @@ def run_until_stopped(
 
 def report_refusal(refusal: StartRefused) -> int:
     """Print why the service does not start, as one line without a traceback; answers the exit code."""
-    print(" ".join(str(refusal).split()), file=sys.stderr, flush=True)
+    line = " ".join(str(refusal).split())
+    sys.stderr.write(line + "\n")
     return 1
 
 

@@ -19,6 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, TextIO, TypeAlias, cast
 
@@ -86,11 +87,9 @@ class _Output:
         """Write one line by one call."""
         with self._lock:
             if self._stream is not None:
-                try:
+                # A full disk or a closed pipe must not stop orders; there is no place left to say so.
+                with suppress(OSError, ValueError):
                     self._stream.write(line)
-                except (OSError, ValueError):
-                    # A full disk or a closed pipe must not stop orders; there is no place left to say so.
-                    pass
 
     debug = info = warning = error = critical = fatal = exception = msg
 

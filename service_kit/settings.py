@@ -151,10 +151,7 @@ def url(*schemes: str, example: str, needs_host: bool = True) -> Parser[str]:
     return Parser(read, "must be a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes), example)
 
 
-_TEXT = text()
-
-
-def setting(default: D, *, parse: Parser[T] = cast("Parser[Any]", _TEXT), help: str, secret: bool = False) -> D | T:
+def setting(default: D, *, parse: Parser[T], help: str, secret: bool = False) -> D | T:
     """Declare a field of a settings dataclass; ``help`` is one sentence, a secret is shown nowhere."""
     metadata = {"parser": parse, "help": help, "secret": secret}
     return cast("D | T", dataclasses.field(default=default, repr=not secret, metadata=metadata))

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -29,11 +29,11 @@ def parse_rfc3339(text: str) -> int:
         raise ValueError("not an RFC 3339 time with an offset")
     seconds, fraction, offset = match.groups()
     moment = datetime.fromisoformat(seconds + ("+00:00" if offset == "Z" else offset))
-    whole_s = (moment.astimezone(UTC).replace(tzinfo=None) - _EPOCH) // timedelta(seconds=1)
+    whole_s = (moment - _EPOCH) // timedelta(seconds=1)
     return whole_s * 1000 + int((fraction or "0")[:3].ljust(3, "0"))
 
 
 # Log lines and events of one moment share their second, so nearly every call is answered from here.
 @lru_cache(maxsize=256)
 def _text_of_second(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).isoformat()
+    return (_EPOCH + timedelta(seconds=second)).isoformat().removesuffix("+00:00")

@@ -183,6 +183,7 @@ def _fact(kind: str, message: type[Any]) -> Callable[[wire.OrderEvent, Body], No
 _FACTS: Mapping[str, Callable[[wire.OrderEvent, Body], None]] = {
     field.name: _fact(field.name, getattr(wire, field.message_type.name))
     for field in wire.OrderEvent.DESCRIPTOR.oneofs_by_name["fact"].fields
+    if field.message_type is not None
 }
 
 

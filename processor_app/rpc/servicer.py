@@ -114,9 +114,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
             self._hub.unregister(outlet)
             raise
 
-    def _read_trunk(
-        self, requests: Iterator[wire.TrunkUp], outlet: Outlet, context: grpc.ServicerContext
-    ) -> None:
+    def _read_trunk(self, requests: Iterator[wire.TrunkUp], outlet: Outlet, context: grpc.ServicerContext) -> None:
         try:
             for message in requests:
                 outlet.last_heard = time.monotonic()
@@ -160,8 +158,8 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         outlet.push(*refusals)
         try:
             results = self._orders.take(inputs)
-        except ServiceError as error:
-            results = [error] * len(inputs)
+        except ServiceError as failure:
+            results = [failure] * len(inputs)
         wishes = []
         answers: list[Control] = []
         for item, result in zip(inputs, results, strict=True):
@@ -180,10 +178,10 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         for request in requests:
             if (messages.ref_of(request), request.stream_id) in accepted:
                 _log_request(request)
-        for (wish, _), failure in zip(wishes, self._orders.attach(wishes, outlet), strict=True):
-            if failure is not None:
-                answers.append(Refused(wish.ref, wish.stream_id, failure))
-                _log_refusal(wish, failure)
+        for (wish, _), refusal in zip(wishes, self._orders.attach(wishes, outlet), strict=True):
+            if refusal is not None:
+                answers.append(Refused(wish.ref, wish.stream_id, refusal))
+                _log_refusal(wish, refusal)
         outlet.push(*answers)
 
     # ---- one order in one call
@@ -239,7 +237,10 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
 
 
 def _read(
-    read: Callable[[Any], Value], request: Request, refusals: list[Control], refuse: Callable[[Request, ServiceError], Control]
+    read: Callable[[Any], Value],
+    request: Request,
+    refusals: list[Control],
+    refuse: Callable[[Request, ServiceError], Control],
 ) -> Value | None:
     try:
         return read(request)

@@ -61,9 +61,7 @@ class GrpcServer:
         for add in self._add_services:
             add(server)
         self._health_pool = ThreadPoolExecutor(1, thread_name_prefix="grpc-health")
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=self._health_pool
-        )
+        self._health = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=self._health_pool)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [*self._service_names, health.SERVICE_NAME]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)

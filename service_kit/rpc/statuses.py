@@ -39,14 +39,14 @@ def details_of(error: errors.ServiceError) -> str:
     return error.detail
 
 
-class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc-stubs types it as Any
+class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
     """Turns what a handler raises into a status; anything unexpected becomes INTERNAL with an id and nothing else."""
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the method's behaviour; runs on the serving thread, so it touches memory only."""
         handler = continuation(handler_call_details)
         if handler is None:

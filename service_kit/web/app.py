@@ -1,21 +1,24 @@
-"""The Flask app that both services start from: request ids, problem documents, headers and the common resources."""
+"""The Flask app that both services start from: request ids, headers, problem documents and the common resources."""
 
 from __future__ import annotations
 
 import re
+import secrets
 import time
-from uuid import uuid4
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from service_kit.health import Health
 from service_kit.logs import bind_log_context, get_logger, unbind_log_context
 from service_kit.web.common import CommonResources, create_common_blueprint
 from service_kit.web.json_body import MAX_BODY_BYTES
-from service_kit.web.problems import register_problem_handlers
+from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
 
-REQUEST_ID_HEADER = "X-Request-ID"
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = get_logger(__name__)
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -32,39 +35,47 @@ def create_base_app(
     """An app with everything that is the same in both services; it starts nothing."""
     app = Flask(import_name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
-    # A redirect to the "right" URL would repeat the caller's; there is one way to write each.
+    # There is one way to write a URL: a redirect to it would repeat what the caller wrote.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False
         app.json.compact = True
-        app.json.ensure_ascii = False
     register_problem_handlers(app)
-    app.before_request(_begin_request)
-    app.after_request(_complete_response)
-    app.teardown_request(_end_request)
     app.register_blueprint(create_common_blueprint(CommonResources(health, title, version)))
+    app.wsgi_app = _Envelope(app.wsgi_app)  # type: ignore[method-assign] # as Flask's documentation wraps an app
     return app
 
 
-def _begin_request() -> None:
-    sent = request.headers.get(REQUEST_ID_HEADER, "")
-    g.request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else uuid4().hex
-    g.begun_s = time.perf_counter()
-    bind_log_context(request_id=g.request_id)
+class _Envelope:
+    """What surrounds every request: its id, the headers that every answer has, and a line in the log.
 
+    It wraps the WSGI app, because hooks of Flask cost ten times as much on each request.
+    """
 
-def _complete_response(response: Response) -> Response:
-    headers = response.headers
-    headers["X-Request-ID"] = g.request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    # Answers are the state of this moment; a view that knows better says so itself.
-    headers.setdefault("Cache-Control", "no-store")
-    took_ms = round((time.perf_counter() - g.begun_s) * 1000, 2)
-    _log.debug("Request", action="http.request", method=request.method, path=request.path,
-               status=response.status_code, took_ms=took_ms)  # fmt: skip
-    return response
+    def __init__(self, wsgi_app: WSGIApplication) -> None:
+        self._wsgi_app = wsgi_app
 
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        begun_s = time.perf_counter()
+        request_id = environ.get("HTTP_X_REQUEST_ID", "")
+        if not _SANE_REQUEST_ID.fullmatch(request_id):
+            request_id = secrets.token_hex(16)
+        environ[REQUEST_ID_KEY] = request_id
 
-def _end_request(_error: BaseException | None) -> None:
-    unbind_log_context("request_id")
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            headers += [("X-Request-ID", request_id), ("X-Content-Type-Options", "nosniff")]
+            # An answer is the state of this moment; a view that knows better says so itself.
+            if not any(name.lower() == "cache-control" for name, _ in headers):
+                headers.append(("Cache-Control", "no-store"))
+            took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
+            _log.debug(
+                f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} {status}", action="http.request", took_ms=took_ms
+            )
+            return start_response(status, headers, exc_info)
+
+        bind_log_context(request_id=request_id)
+        try:
+            return self._wsgi_app(environ, start)
+        finally:
+            unbind_log_context("request_id")

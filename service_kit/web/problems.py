@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -30,6 +30,8 @@ from service_kit.errors import (
 from service_kit.logs import get_logger
 
 PROBLEM_TYPE = "application/problem+json"
+#: Where the WSGI environment of a request holds its id.
+REQUEST_ID_KEY = "order_communicator.request_id"
 TYPE_PREFIX = "urn:problem:order-communicator:"
 
 #: How many faults of one document are listed: the answer to a bad request stays small.
@@ -157,7 +159,7 @@ def _problem(status: int, code: str, title: str, detail: str, members: Mapping[s
         "title": title,
         "status": int(status),
         "detail": detail,
-        "request_id": g.get("request_id", ""),
+        "request_id": request.environ.get(REQUEST_ID_KEY, ""),
     }
     # The standard members come first and cannot be replaced by an extra one.
     document = standard | {name: value for name, value in members.items() if name not in standard}

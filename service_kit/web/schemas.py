@@ -28,7 +28,7 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 class StrictSchema(Schema):
     """A schema that refuses unknown fields."""
 
-    class Meta:
+    class Meta:  # noqa: D106 - the options of the schema
         unknown = RAISE
 
 
@@ -99,7 +99,7 @@ class BooleanField(fields.Boolean):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
-        return value
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class QueryIntegerField(fields.Integer):

@@ -102,7 +102,8 @@ class WebServer:
         self._server.request_timeout_s = self._request_timeout_s
         self._loop = threading.Thread(target=self._server.run, name="web-loop", daemon=True)
         self._loop.start()
-        _log.info(f"Listening on http://{self._host}:{self._port}", action="web.listening", port=self._port)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        _log.info(f"Listening on http://{host}:{self._port}", action="web.listening", port=self._port)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Take no new connection, finish the requests that run, close; those that overrun the time are cut."""
@@ -111,7 +112,8 @@ class WebServer:
             return
         deadline = time.monotonic() + timeout_s
         server.in_loop(server.stop_listening)
-        while server.is_busy() and time.monotonic() < deadline:
+        # The threads need the last bit of the time to end.
+        while server.is_busy() and time.monotonic() < deadline - timeout_s / 10:
             server.in_loop(server.close_idle_channels)
             time.sleep(_POLL_S)
         ended = self._dispatcher.end_threads(deadline)
@@ -146,7 +148,7 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # Waitress has 
         """Cancel what waits, end the threads, and answer whether all have ended by the deadline."""
         self.shutdown(cancel_pending=True, timeout=max(0.0, deadline - time.monotonic()))
         for worker in self._workers:
-            worker.join(max(0.1, deadline - time.monotonic()) if worker.ident else 0)
+            worker.join(max(0.01, deadline - time.monotonic()))
         return not any(worker.is_alive() for worker in self._workers)
 
 

@@ -1,0 +1,204 @@
+"""One transaction of the SQLite engine: many steps, decided in order, written with one statement per table."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from service_kit.change import Change, Entry, Message, Record, Ref, Snapshot, Step
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_decode = json.JSONDecoder().decode
+
+RECORD_COLUMNS = "r.id, r.tenant, r.key, r.state, r.owner, r.token, r.version, r.grp, r.body, r.created_ms, r.updated_ms"
+ENTRY_COLUMNS = "e.seq, e.entry_id, e.kind, e.at_ms, e.body"
+MESSAGE_COLUMNS = (
+    "o.message_id, o.position, o.kind, o.body, o.state, o.address, o.due_ms, o.attempts, o.last_error, o.created_ms"
+)
+
+_SELECT_RECORDS = f"""
+    SELECT {RECORD_COLUMNS} FROM json_each(?) j
+    JOIN records r ON r.tenant = json_extract(j.value, '$[0]') AND r.key = json_extract(j.value, '$[1]')"""
+_SELECT_ENTRIES = f"""
+    SELECT e.record, {ENTRY_COLUMNS} FROM json_each(?) j
+    JOIN entries e ON e.record = json_extract(j.value, '$[0]') AND e.entry_id = json_extract(j.value, '$[1]')"""
+_SELECT_MESSAGES = f"""
+    SELECT o.record, {MESSAGE_COLUMNS} FROM json_each(?) j
+    JOIN outbox o ON o.record = json_extract(j.value, '$[0]') AND o.message_id = json_extract(j.value, '$[1]')"""
+_PUT_RECORD = """
+    INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET state = excluded.state, owner = excluded.owner, token = excluded.token,
+        version = excluded.version, grp = excluded.grp, body = excluded.body, updated_ms = excluded.updated_ms"""
+_PUT_ENTRY = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_MESSAGE = "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DROP_MESSAGE = "DELETE FROM outbox WHERE record = ? AND message_id = ?"
+_ADD_COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (tenant, state) DO UPDATE SET n = n + excluded.n"
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """A record from `RECORD_COLUMNS`."""
+    _, tenant, key, state, owner, token, version, group, body, created_ms, updated_ms = row
+    return Record(Ref(tenant, key), state, _decode(body), owner, token, version, group, created_ms, updated_ms)
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """An entry from `ENTRY_COLUMNS`."""
+    seq, entry_id, kind, at_ms, body = row
+    return Entry(seq, entry_id, kind, at_ms, _decode(body))
+
+
+def message_of(row: Sequence[Any]) -> Message:
+    """An outbox message from `MESSAGE_COLUMNS`."""
+    message_id, position, kind, body, state, address, due_ms, attempts, last_error, created_ms = row
+    return Message(
+        message_id, position, kind, _decode(body), state, address, due_ms, attempts, last_error, created_ms
+    )
+
+
+def pairs(values: Iterable[tuple[Any, Any]]) -> str:
+    """Pairs as JSON, for a join with ``json_each``."""
+    return _encode(list(values))
+
+
+class Batch:
+    """The steps of one transaction and what they have written so far."""
+
+    def __init__(self, connection: sqlite3.Connection, next_id: int) -> None:
+        self.next_id = next_id
+        self._connection = connection
+        self._ids: dict[Ref, int] = {}
+        self._records: dict[Ref, Record] = {}
+        self._bodies: dict[Ref, str] = {}
+        self._entries: dict[tuple[int, str], Entry] = {}
+        self._messages: dict[tuple[int, str], Message | None] = {}
+        self._new_entries: list[tuple[Any, ...]] = []
+        self._touched: dict[tuple[int, str], tuple[Any, ...] | None] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def load(self, steps: Sequence[Step]) -> None:
+        """Read what the steps will want to see: one query for records, entries and messages each."""
+        execute = self._connection.execute
+        refs = {step.ref for step in steps}
+        for row in execute(_SELECT_RECORDS, (pairs(refs),)):
+            record = record_of(row)
+            self._ids[record.ref], self._records[record.ref] = row[0], record
+        entry_ids = list(self._wanted((step.ref, step.entry_ids) for step in steps))
+        if entry_ids:
+            for row in execute(_SELECT_ENTRIES, (pairs(entry_ids),)):
+                self._entries[row[0], row[2]] = entry_of(row[1:])
+        message_ids = list(self._wanted((step.ref, step.message_ids) for step in steps))
+        if message_ids:
+            for row in execute(_SELECT_MESSAGES, (pairs(message_ids),)):
+                self._messages[row[0], row[1]] = message_of(row[1:])
+
+    def _wanted(self, names: Iterable[tuple[Ref, tuple[str, ...]]]) -> Iterator[tuple[int, str]]:
+        for ref, ids in names:
+            if ids and ref in self._ids:
+                yield from ((self._ids[ref], name) for name in ids)
+
+    def decide(self, step: Step) -> Change | None:
+        """Let the step decide on what earlier steps left, and note its Change. Raises what the decision raises."""
+        change = step.decide(self._snapshot(step))
+        if change is not None:
+            self._apply(step.ref, change)
+        return change
+
+    def _snapshot(self, step: Step) -> Snapshot:
+        record = self._records.get(step.ref)
+        if record is None:
+            return Snapshot(None)
+        record_id = self._ids[step.ref]
+        entries = {name: self._entries.get((record_id, name)) for name in step.entry_ids}
+        messages = {name: self._messages.get((record_id, name)) for name in step.message_ids}
+        return Snapshot(
+            record,
+            {name: entry for name, entry in entries.items() if entry is not None},
+            {name: message for name, message in messages.items() if message is not None},
+        )
+
+    def _apply(self, ref: Ref, change: Change) -> None:
+        before = self._records.get(ref)
+        after = change.record
+        version = None if before is None else before.version
+        if change.expect != version or after.version != (version or 0) + 1 or after.ref != ref:
+            raise ValueError("the Change does not follow from the record that it was decided on")
+        # Everything that can fail comes before the first note, so that a bad Change leaves no trace.
+        body = _encode(after.body)
+        record_id = self._ids.get(ref) or self.next_id
+        entries = [(record_id, e.seq, e.entry_id, e.kind, e.at_ms, _encode(e.body)) for e in change.entries]
+        puts = [(m, (record_id, *_message_row(m))) for m in change.puts]
+        self._check_entries(record_id, change.entries)
+
+        if ref not in self._ids:
+            self._ids[ref] = record_id
+            self.next_id += 1
+        self._records[ref], self._bodies[ref] = after, body
+        self._new_entries += entries
+        for entry in change.entries:
+            self._entries[record_id, entry.entry_id] = entry
+        for message, row in puts:
+            self._messages[record_id, message.message_id] = message
+            self._touched[record_id, message.message_id] = row
+        for message_id in change.settles:
+            self._messages[record_id, message_id] = None
+            self._touched[record_id, message_id] = None
+        if before is None or before.state != after.state:
+            self._counts[ref.tenant, after.state] += 1
+            if before is not None:
+                self._counts[ref.tenant, before.state] -= 1
+
+    def _check_entries(self, record_id: int, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if (record_id, entry.entry_id) in self._entries:
+                raise ValueError("an entry with this id is in the log already")
+
+    def write(self) -> None:
+        """Write every note, within the caller's transaction."""
+        many = self._connection.executemany
+        if not self._bodies:
+            return
+        many(_PUT_RECORD, [_record_row(self._ids[ref], self._records[ref], body) for ref, body in self._bodies.items()])
+        if self._new_entries:
+            many(_PUT_ENTRY, self._new_entries)
+        if self._touched:
+            many(_DROP_MESSAGE, [name for name, row in self._touched.items() if row is None])
+            many(_PUT_MESSAGE, [row for row in self._touched.values() if row is not None])
+        counts = [(tenant, state, n) for (tenant, state), n in self._counts.items() if n]
+        if counts:
+            many(_ADD_COUNT, counts)
+
+
+def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
+    return (
+        record_id,
+        record.ref.tenant,
+        record.ref.key,
+        str(record.state),
+        record.owner,
+        record.token,
+        record.version,
+        record.group,
+        body,
+        record.created_ms,
+        record.updated_ms,
+    )
+
+
+def _message_row(message: Message) -> tuple[Any, ...]:
+    return (
+        message.message_id,
+        message.position,
+        message.kind,
+        _encode(message.body),
+        message.state,
+        message.address,
+        message.due_ms,
+        message.attempts,
+        message.last_error,
+        message.created_ms,
+    )
+
+
