@@ -1,4 +1,4 @@
-"""Runs the processor: ``python wsgi_processor.py`` from any folder; ``wsgi_processor:app`` is the Flask app for tools."""
+"""Runs the processor: ``python wsgi_processor.py`` from any folder; ``wsgi_processor:app`` is its Flask app."""
 
 from __future__ import annotations
 

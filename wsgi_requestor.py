@@ -1,4 +1,4 @@
-"""Runs the requestor: ``python wsgi_requestor.py`` from any folder; ``wsgi_requestor:app`` is the Flask app for tools."""
+"""Runs the requestor: ``python wsgi_requestor.py`` from any folder; ``wsgi_requestor:app`` is its Flask app."""
 
 from __future__ import annotations
 

@@ -293,7 +293,7 @@ def accept_reply(snapshot: Snapshot, reply: Reply, *, now_ms: int) -> Change | N
 
 
 def close(snapshot: Snapshot, wish: Close, *, now_ms: int) -> Change | None:
-    """End the order's run; None when it has ended that way already. Raises `OrderFinished` when it ended the other way."""
+    """End the order's run; None when it ended that way already. Raises `OrderFinished` when it ended the other way."""
     before, order = _existing(snapshot)
     if wish.token is not None:
         _check_token(order, wish.token)

@@ -40,14 +40,9 @@ class Orders:
     # ---- from the requestor
 
     def take(self, inputs: Sequence[Input]) -> list[Change | ServiceError | None]:
-        """Apply inputs in their order in one durable commit; each has its own result, None when nothing had to change."""
+        """Apply inputs in their order in one durable commit; each has its own result, None when nothing changed."""
         at_ms = now_ms()
-        results: list[Change | ServiceError | None] = []
-        for result in self._store.update_all([_step(item, at_ms) for item in inputs]):
-            if isinstance(result, Exception) and not isinstance(result, ServiceError):
-                log.error("An input could not be decided", action="order.step_failed", exc_info=result)
-                result = Unavailable("The processor could not decide this; see its log.")
-            results.append(result)
+        results = [_public(result) for result in self._store.update_all([_step(item, at_ms) for item in inputs])]
         self._hub.publish([r.record.ref for r in results if isinstance(r, Change) and r.entries])
         return results
 
@@ -145,6 +140,13 @@ def _step(item: Input, at_ms: int) -> Step:
             return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
         case Close():
             return Step(item.ref, partial(domain.close, wish=item, now_ms=at_ms))
+
+
+def _public(result: Change | Exception | None) -> Change | ServiceError | None:
+    if isinstance(result, Exception) and not isinstance(result, ServiceError):
+        log.error("An input could not be decided", action="order.step_failed", exc_info=result)
+        return Unavailable("The processor could not decide this; see its log.")
+    return result
 
 
 def _opened(wish: OpenStream, order: Order) -> Opened:

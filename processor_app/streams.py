@@ -176,7 +176,7 @@ class Outlet:
             stream.sent_seq = seq
 
     def take(self, timeout_s: float) -> tuple[list[Control], list[Stream]] | None:
-        """Wait for something to send and take it; None when the call is over. Both lists are empty after the time-out."""
+        """Wait for something to send and take it; None when the call is over. Both are empty after the time-out."""
         with self._wake:
             self.last_pull = time.monotonic()
             if not self._has_work() and not self._ended and not self._closing:
@@ -201,7 +201,7 @@ class Outlet:
             self._wake.notify()
 
     def end(self) -> None:
-        """End the call now. Safe to call from any thread and twice; does no more than flip a flag and wake the sender."""
+        """End the call now, from any thread, also twice; it only flips a flag and wakes the sender."""
         with self._wake:
             self._ended = True
             self._wake.notify()
@@ -265,6 +265,8 @@ class StreamHub:
         """
         stream = Stream(opened.ref, opened.stream_id, opened.token, outlet, opened.resumes_after)
         with self._lock:
+            if outlet.has_ended:
+                return
             old = self._streams.get(opened.ref)
             if old is not None:
                 if old.token > opened.token:
@@ -272,9 +274,6 @@ class StreamHub:
                 old.outlet.forget(old)
                 if old.outlet is not outlet or old.stream_id != opened.stream_id:
                     old.outlet.push(Superseded(old.ref, old.stream_id))
-            if outlet.has_ended:
-                self._streams.pop(opened.ref, None)
-                return
             self._streams[opened.ref] = stream
             outlet.push(opened)
             if opened.head_seq > opened.resumes_after:

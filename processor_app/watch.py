@@ -1,4 +1,4 @@
-"""A component that ends the calls of peers that are silent or do not read."""
+"""A component that ends the calls of peers that are silent or do not read, and clears away what ended calls left."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class StallWatch:
         while not self._stopping.wait(min(1.0, self._silence_s / 4)):
             now = time.monotonic()
             for outlet in self._hub.outlets():
-                if outlet.is_stalled(now, self._silence_s):
+                if outlet.has_ended:  # its handler may have died in the middle of a send, without cleaning up
+                    self._hub.unregister(outlet)
+                elif outlet.is_stalled(now, self._silence_s):
                     log.warning(
                         "Cut a call whose peer is silent or does not read", action="trunk.cut", peer=outlet.peer
                     )

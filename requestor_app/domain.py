@@ -231,6 +231,7 @@ def _change(
     after: Order,
     now_ms: int,
     entries: Sequence[Entry] = (),
+    *,
     puts: Sequence[Message] = (),
     settles: Sequence[str] = (),
 ) -> Change:
@@ -305,7 +306,7 @@ def initiate(snapshot: Snapshot, request: OrderRequest, *, owner: str, token_flo
 
 
 def take_over(snapshot: Snapshot, *, owner: str, now_ms: int) -> Change | None:
-    """Claim an unfinished order of an instance that is gone, with the next token; None when there is nothing to take."""
+    """Claim an unfinished order of an instance that is gone, with the next token; None when there is none to take."""
     if snapshot.record is None:
         return None
     before, order = _existing(snapshot)
@@ -342,11 +343,11 @@ def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int) -> Change 
     after = replace(order, head=order.head + 1, notes_count=order.notes_count + 1, unsent=order.unsent + 1)
     entry = Entry(after.head, entry_id, "note_added", now_ms, body)
     message = Message(entry_id, after.head, FOLLOW_UP, body, due_ms=now_ms, created_ms=now_ms)
-    return _change(before, after, now_ms, [entry], [message])
+    return _change(before, after, now_ms, [entry], puts=[message])
 
 
 def request_close(snapshot: Snapshot, kind: CloseKind, reason: str, *, now_ms: int) -> Change | None:
-    """Ask the processor to complete or cancel the order, behind the notes taken before; None when asked or done already."""
+    """Ask for the order's end, behind the notes taken before; None when it is asked for or done already."""
     before, order = _existing(snapshot)
     if order.state is _END_OF[kind]:
         return None
@@ -361,7 +362,7 @@ def request_close(snapshot: Snapshot, kind: CloseKind, reason: str, *, now_ms: i
     message_id = close_message_id(order.run)
     entry = Entry(after.head, message_id, "close_requested", now_ms, body)
     message = Message(message_id, after.head, CLOSE, body, due_ms=now_ms, created_ms=now_ms)
-    return _change(before, after, now_ms, [entry], [message])
+    return _change(before, after, now_ms, [entry], puts=[message])
 
 
 def receive(
@@ -406,7 +407,7 @@ def receive(
         order = replace(order, unsent=order.unsent - 1)
     if not entries and not puts and not settles:
         return None
-    return _change(before, order, now_ms, entries, puts, settles)
+    return _change(before, order, now_ms, entries, puts=puts, settles=settles)
 
 
 def _follows(order: Order, event: Event) -> bool:

@@ -15,10 +15,10 @@ import grpc
 
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
-from requestor_app.domain import Acknowledgement, CloseKind, Event, Outcome
-from requestor_app.domain import note_entry_id
+from requestor_app.domain import Acknowledgement, CloseKind, Event, Outcome, note_entry_id
 from requestor_app.traffic import Closed, Incoming, Opened, Opening, Outgoing, Refusal, Refused, Relay, TrunkUser
 from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
 from service_kit.rpc.options import client_options
 from service_kit.times import now_ms
@@ -129,6 +129,8 @@ class Trunk:
             return call.cut_reason or f"the processor at {target} ended the trunk"
         except grpc.RpcError as error:
             return call.cut_reason or f"the processor at {target} does not answer ({_code_of(error)})"
+        except ServiceError as error:
+            return f"this requestor could not apply what the processor sent ({error.detail})"
         except Exception as error:
             if not call.is_over.is_set():
                 log.error("The trunk failed", action="trunk.failed", exc_info=error)
@@ -154,8 +156,9 @@ class Trunk:
 
 
 def _code_of(error: grpc.RpcError) -> str:
-    code = error.code() if isinstance(error, grpc.Call) else None
-    return code.name if code is not None else type(error).__name__
+    # What a call raises carries a status, though the declared class has none.
+    code = getattr(error, "code", lambda: None)()
+    return code.name if isinstance(code, grpc.StatusCode) else type(error).__name__
 
 
 # ---- to the wire

@@ -24,7 +24,7 @@ from requestor_app.domain import (
     close_message_id,
     order_of,
 )
-from requestor_app.tracking import OrderTracking, StreamState
+from requestor_app.tracking import OrderTracking, StreamState, Tracked
 from requestor_app.traffic import Closed, Closing, Incoming, Opened, Opening, Outgoing, Refusal, Refused, Relay
 from service_kit.change import Change, Message, Ref, Step
 from service_kit.errors import Fenced, ServiceError
@@ -335,7 +335,7 @@ class Supervisor:
             order = order_of(result.record)
             tracked.applied_seq = order.applied_seq
             if not order.is_unfinished:
-                self._end(order)
+                self._end(order, tracked)
         if events:
             with self._wake:
                 self._acks[ref] = tracked.applied_seq
@@ -345,14 +345,18 @@ class Supervisor:
                 self._tracking.move(ref, tracked.stream_id, StreamState.CONNECTING, now_ms(), "a gap in the events")
                 self._open_again([ref])
 
-    def _end(self, order: Order) -> None:
+    def _end(self, order: Order, tracked: Tracked) -> None:
+        """End the stream of a finished order; what its outbox still holds is relayed without one."""
+        if tracked.state is not StreamState.DRAINING:
+            log.info(
+                f"Marked gRPC stream as inactive for order {order.ref.key}",
+                action="stream.ended",
+                order_req_id=order.ref.key,
+                state=str(order.state),
+            )
         self._tracking.stop(order.ref, order.token, drain=order.unsent > 0)
-        log.info(
-            f"Marked gRPC stream as inactive for order {order.ref.key}",
-            action="stream.ended",
-            order_req_id=order.ref.key,
-            state=str(order.state),
-        )
+        if order.unsent > 0:
+            self.nudge(order.ref)
 
     def _note_openings(self, incoming: Incoming) -> None:
         at_ms = now_ms()

@@ -6,7 +6,7 @@ A lock protects the dict; nothing under it does I/O. The store decides what an o
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,6 +65,7 @@ class OrderTracking:
         #: Guards the dict and the state of its values.
         self._lock = threading.Lock()
         self._orders: dict[Ref, Tracked] = {}
+        self._counts: Counter[StreamState] = Counter()
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -78,7 +79,8 @@ class OrderTracking:
         with self._lock:
             known = self._orders.get(ref)
             if known is None:
-                slot = self._orders[ref] = Tracked(ref, fingerprint, now_ms)
+                slot = Tracked(ref, fingerprint, now_ms)
+                self._put(slot)
                 return slot
             if known.state in LAUNCHED and known.fingerprint == fingerprint:
                 return _view(known)
@@ -88,10 +90,10 @@ class OrderTracking:
         """Free a slot whose claim came to nothing. A slot that was launched meanwhile stays."""
         with self._lock:
             if slot.state is StreamState.RESERVED and self._orders.get(slot.ref) is slot:
-                del self._orders[slot.ref]
+                self._drop(slot)
 
     def launch(self, ref: Ref, *, token: int, fingerprint: int, applied_seq: int, now_ms: int) -> bool:
-        """Track a claimed order and say whether its stream is to be opened; False when it is launched with this token or a higher one."""
+        """Track a claimed order whose stream is to be opened; False when it is launched with this token or a higher one."""
         with self._lock:
             known = self._orders.get(ref)
             if known is not None and known.state is not StreamState.RESERVED and known.token >= token:
@@ -100,7 +102,9 @@ class OrderTracking:
             tracked.state = StreamState.CONNECTING
             tracked.token = token
             tracked.applied_seq = applied_seq
-            self._orders[ref] = tracked
+            if known is not None:
+                self._drop(known)
+            self._put(tracked)
             return True
 
     def begin_open(self, ref: Ref, token: int, stream_id: str, now_ms: int) -> Tracked | None:
@@ -109,7 +113,7 @@ class OrderTracking:
             tracked = self._orders.get(ref)
             if tracked is None or tracked.state is not StreamState.CONNECTING or tracked.token != token:
                 return None
-            tracked.state, tracked.since_ms = StreamState.OPENING, now_ms
+            self._set(tracked, StreamState.OPENING, now_ms)
             tracked.stream_id = stream_id
             tracked.relayed = 0
             return tracked
@@ -120,7 +124,8 @@ class OrderTracking:
             tracked = self._orders.get(ref)
             if tracked is None or tracked.stream_id != stream_id:
                 return False
-            tracked.state, tracked.since_ms, tracked.error = state, now_ms, error
+            self._set(tracked, state, now_ms)
+            tracked.error = error
             return True
 
     def lose_all(self, error: str, now_ms: int) -> int:
@@ -133,7 +138,7 @@ class OrderTracking:
                     continue
                 if tracked.state is not StreamState.CONNECTING:
                     lost += tracked.state is StreamState.OPEN
-                    tracked.state, tracked.since_ms = StreamState.CONNECTING, now_ms
+                    self._set(tracked, StreamState.CONNECTING, now_ms)
                 tracked.error = error
         return lost
 
@@ -144,9 +149,9 @@ class OrderTracking:
             if tracked is None or tracked.token != token:
                 return
             if drain:
-                tracked.state = StreamState.DRAINING
+                self._set(tracked, StreamState.DRAINING, tracked.since_ms)
             else:
-                del self._orders[ref]
+                self._drop(tracked)
 
     def find(self, ref: Ref) -> Tracked | None:
         """The tracked order itself; for the supervisor's threads."""
@@ -166,11 +171,20 @@ class OrderTracking:
     def count(self, *states: StreamState) -> int:
         """How many tracked orders stand in one of the states."""
         with self._lock:
-            return sum(tracked.state in states for tracked in self._orders.values())
+            return sum(self._counts[state] for state in states)
 
-    def __iter__(self) -> Iterator[Ref]:
-        with self._lock:
-            return iter(list(self._orders))
+    def _put(self, tracked: Tracked) -> None:
+        self._orders[tracked.ref] = tracked
+        self._counts[tracked.state] += 1
+
+    def _drop(self, tracked: Tracked) -> None:
+        del self._orders[tracked.ref]
+        self._counts[tracked.state] -= 1
+
+    def _set(self, tracked: Tracked, state: StreamState, now_ms: int) -> None:
+        self._counts[tracked.state] -= 1
+        self._counts[state] += 1
+        tracked.state, tracked.since_ms = state, now_ms
 
 
 def _view(tracked: Tracked) -> StreamView:

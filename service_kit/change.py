@@ -90,7 +90,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a step decides on: the record (None when there is none) and the log entries and outbox messages it asked for."""
+    """What a step decides on: the record (None when there is none) and the entries and messages it asked for."""
 
     record: Record | None
     entries: Mapping[str, Entry] = field(default_factory=dict)

@@ -160,6 +160,24 @@ def close_of(request: wire.CloseOrderRequest) -> Close:
     return Close(ref=ref, end=end or OrderState.COMPLETED, by="buyer", reason=request.reason, token=request.token)
 
 
+# ---- refusals of what cannot be read
+
+
+def refused_open(request: wire.OrderStreamRequest, error: ServiceError) -> Control:
+    """The answer to a wish for a stream that breaks a rule."""
+    return Refused(ref_of(request), request.stream_id, error)
+
+
+def refused_follow_up(request: wire.FollowUpRequest, error: ServiceError) -> Control:
+    """The answer to a follow-up that breaks a rule."""
+    return FollowUpAnswer(ref_of(request), request.follow_up_id, error)
+
+
+def refused_close(request: wire.CloseOrderRequest, error: ServiceError) -> Control:
+    """The answer to a close that breaks a rule."""
+    return CloseAnswer(ref_of(request), error)
+
+
 # ---- to the wire
 
 

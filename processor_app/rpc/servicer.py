@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import grpc
 
@@ -25,7 +25,8 @@ from processor_app.streams import (
 )
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
-from service_kit.errors import Fenced, ServiceError, TooMany
+from service_kit.change import Change
+from service_kit.errors import Fenced, ServiceError, TooMany, Unavailable
 from service_kit.logs import get_logger
 from service_kit.times import now_ms
 
@@ -38,9 +39,6 @@ SPARE_THREADS = 16
 MAX_THREADS = MAX_SINGLE_CALLS + MAX_TRUNKS + SPARE_THREADS
 
 log = get_logger(__name__)
-
-Value = TypeVar("Value")
-Request = TypeVar("Request")
 
 
 class CallCap:
@@ -142,46 +140,29 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
 
     def _take(self, message: wire.TrunkUp, outlet: Outlet) -> None:
         """Apply everything a message carries in one commit, and queue the answers."""
-        inputs: list[Input] = []
-        refusals: list[Control] = []
-        requests: list[wire.OrderStreamRequest] = []
-        for request in message.opens:
-            if (wish := _read(messages.open_stream_of, request, refusals, _refused_open)) is not None:
-                inputs.append(wish)
-                requests.append(request)
-        for follow_up in message.follow_ups:
-            if (note := _read(messages.follow_up_of, follow_up, refusals, _refused_follow_up)) is not None:
-                inputs.append(note)
-        for request_close in message.closes:
-            if (close := _read(messages.close_of, request_close, refusals, _refused_close)) is not None:
-                inputs.append(close)
+        read, refusals = _read_all(message)
         outlet.push(*refusals)
+        inputs = [item for _, item in read]
+        results: list[Change | ServiceError | None]
         try:
             results = self._orders.take(inputs)
-        except ServiceError as failure:
-            results = [failure] * len(inputs)
-        wishes = []
+        except ServiceError as error:
+            results = [error] * len(inputs)
+        opens: list[tuple[wire.OrderStreamRequest, OpenStream, Change | None]] = []
         answers: list[Control] = []
-        for item, result in zip(inputs, results, strict=True):
-            error = result if isinstance(result, ServiceError) else None
-            match item:
-                case OpenStream() if error is not None:
-                    answers.append(Refused(item.ref, item.stream_id, error))
-                    _log_refusal(item, error)
-                case OpenStream():
-                    wishes.append((item, result if not isinstance(result, ServiceError) else None))
-                case FollowUp():
-                    answers.append(FollowUpAnswer(item.ref, item.follow_up_id, error))
-                case Close():
-                    answers.append(CloseAnswer(item.ref, error))
-        accepted = {(wish.ref, wish.stream_id) for wish, _ in wishes}
-        for request in requests:
-            if (messages.ref_of(request), request.stream_id) in accepted:
+        for (request, item), result in zip(read, results, strict=True):
+            if isinstance(result, ServiceError):
+                answers.append(_answer(item, result))
+            elif isinstance(item, OpenStream):
+                opens.append((request, item, result))
+            else:
+                answers.append(_answer(item, None))
+        outcomes = self._orders.attach([(wish, change) for _, wish, change in opens], outlet)
+        for (request, wish, _), refusal in zip(opens, outcomes, strict=True):
+            if refusal is None:
                 _log_request(request)
-        for (wish, _), refusal in zip(wishes, self._orders.attach(wishes, outlet), strict=True):
-            if refusal is not None:
-                answers.append(Refused(wish.ref, wish.stream_id, refusal))
-                _log_refusal(wish, refusal)
+            else:
+                answers.append(_answer(wish, refusal))
         outlet.push(*answers)
 
     # ---- one order in one call
@@ -193,7 +174,6 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         wish = messages.open_stream_of(request)
         outlet = Outlet(context.peer(), context.cancel)
         self._enter(self._single_calls, outlet, context)
-        # Nothing is acknowledged in this form and only reading moves it, so sending counts as a sign of life.
         try:
             change = self._orders.take_one(wish)
             _log_request(request)
@@ -206,11 +186,14 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
 
     def _single_steps(self, wish: OpenStream, outlet: Outlet) -> Iterator[wire.OrderStreamResponse]:
         while (batch := self._hub.next_batch(outlet, self._heartbeat_s)) is not None:
+            # A caller of this form says nothing after its request; that it reads is its sign of life.
             outlet.last_heard = time.monotonic()
             for control in batch.controls:
                 match control:
                     case Superseded():
                         raise Fenced("Another opening took this stream's place.")
+                    case GoingAway():
+                        raise Unavailable("This processor stops.")
                     case Opened():
                         yield messages.stream_response(control)
                         if self._orders.get(wish.ref).is_finished and control.head_seq <= control.resumes_after:
@@ -236,29 +219,36 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         return messages.close_ack(CloseAnswer(close.ref, None))
 
 
-def _read(
-    read: Callable[[Any], Value],
-    request: Request,
-    refusals: list[Control],
-    refuse: Callable[[Request, ServiceError], Control],
-) -> Value | None:
-    try:
-        return read(request)
-    except ServiceError as error:
-        refusals.append(refuse(request, error))
-        return None
+def _read_all(message: wire.TrunkUp) -> tuple[list[tuple[Any, Input]], list[Control]]:
+    """Read what a message carries, in the order of application; what breaks a rule is refused by itself."""
+    read: list[tuple[Any, Input]] = []
+    refusals: list[Control] = []
+    # Each row's functions fit the requests beside them, which the types of a loop over rows cannot say.
+    rows: tuple[tuple[Iterable[Any], Callable[[Any], Input], Callable[[Any, ServiceError], Control]], ...] = (
+        (message.opens, messages.open_stream_of, messages.refused_open),
+        (message.follow_ups, messages.follow_up_of, messages.refused_follow_up),
+        (message.closes, messages.close_of, messages.refused_close),
+    )
+    for requests, read_one, refuse in rows:
+        for request in requests:
+            try:
+                read.append((request, read_one(request)))
+            except ServiceError as error:
+                refusals.append(refuse(request, error))
+    return read, refusals
 
 
-def _refused_open(request: wire.OrderStreamRequest, error: ServiceError) -> Control:
-    return Refused(messages.ref_of(request), request.stream_id, error)
-
-
-def _refused_follow_up(request: wire.FollowUpRequest, error: ServiceError) -> Control:
-    return FollowUpAnswer(messages.ref_of(request), request.follow_up_id, error)
-
-
-def _refused_close(request: wire.CloseOrderRequest, error: ServiceError) -> Control:
-    return CloseAnswer(messages.ref_of(request), error)
+def _answer(item: Input, error: ServiceError | None) -> Control:
+    """The answer to an input that was taken (None) or refused; an open that was taken is answered by its stream."""
+    match item:
+        case FollowUp():
+            return FollowUpAnswer(item.ref, item.follow_up_id, error)
+        case Close():
+            return CloseAnswer(item.ref, error)
+        case OpenStream():
+            error = error or Unavailable()
+            _log_refusal(item, error)
+            return Refused(item.ref, item.stream_id, error)
 
 
 def _log_request(request: wire.OrderStreamRequest) -> None:

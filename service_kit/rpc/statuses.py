@@ -70,7 +70,7 @@ def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         try:
             return behaviour(request, context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             _abort(error, context)
 
     return call
@@ -80,7 +80,7 @@ def _guarded_stream(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[
     def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
             yield from behaviour(request, context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             _abort(error, context)
 
     return call

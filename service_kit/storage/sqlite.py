@@ -95,8 +95,6 @@ class SqliteStore:
     """A `Store` in one file. A second store on the same file is refused, in this process and in any other."""
 
     name = "store"
-    #: Whether no other instance can be alive on this store.
-    is_exclusive = True
 
     def __init__(self, path: Path) -> None:
         self.path = path

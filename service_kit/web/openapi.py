@@ -38,6 +38,7 @@ class Operation:
 
     summary: str
     body: SchemaLike | None
+    body_required: bool
     query: SchemaLike | None
     answer: SchemaLike | None
     answer_type: str
@@ -68,6 +69,7 @@ def operation(
     *,
     summary: str,
     body: SchemaLike | None = None,
+    body_required: bool = True,
     query: SchemaLike | None = None,
     answer: SchemaLike | None = None,
     answer_type: str = "application/json",
@@ -76,7 +78,7 @@ def operation(
     tags: Sequence[str] = (),
 ) -> Callable[[View], View]:
     """Document a view; the decorator stands below the route's."""
-    described = Operation(summary, body, query, answer, answer_type, status, tuple(errors), tuple(tags))
+    described = Operation(summary, body, body_required, query, answer, answer_type, status, tuple(errors), tuple(tags))
 
     def attach(view: View) -> View:
         setattr(view, _ATTRIBUTE, described)
@@ -138,7 +140,7 @@ def _document_operation(described: Operation, rule: Rule, operation_id: str) -> 
         document["parameters"] = parameters
     if described.body is not None:
         content = {"application/json": {"schema": described.body}}
-        document["requestBody"] = {"required": True, "content": content}
+        document["requestBody"] = {"required": described.body_required, "content": content}
     document["responses"] = {str(described.status): _document_answer(described)} | _document_problems(described)
     return document
 

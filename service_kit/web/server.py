@@ -119,12 +119,9 @@ class WebServer:
         ended = self._dispatcher.end_threads(deadline)
         server.in_loop(server.close_everything)
         self._loop.join(max(1.0, deadline - time.monotonic()))
-        if ended:
-            server.trigger.close()
-        else:
-            # A thread that still runs may yet pull the trigger: a closed one's file descriptor may by then be that of
-            # a database. So the trigger stays open until the process ends.
-            _log.warning("Requests outlasted the stop", action="web.requests_cut")
+        server.close_trigger()
+        if not ended:
+            _log.warning("Cut requests that outlasted the stop", action="web.requests_cut")
 
     def check(self) -> str | None:
         """None while the loop runs."""
@@ -174,9 +171,26 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
     channel_class = _Channel
     request_timeout_s = 15.0
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        #: Guards the trigger against being pulled once it is closed: its file descriptor may be a database's by then,
+        #: and a thread that outlasts the stop would write into that.
+        self._trigger_lock = threading.Lock()
+        self._is_trigger_closed = False
+        super().__init__(*args, **options)
+
+    def pull_trigger(self, call: Callable[[], None] | None = None) -> None:
+        with self._trigger_lock:
+            if not self._is_trigger_closed:
+                self.trigger.pull_trigger(call)
+
+    def close_trigger(self) -> None:
+        with self._trigger_lock:
+            self._is_trigger_closed = True
+            self.trigger.close()
+
     def in_loop(self, call: Callable[[], None]) -> None:
         """Run a call in the thread of the loop, which alone may change channels."""
-        self.trigger.pull_trigger(call)
+        self.pull_trigger(call)
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)

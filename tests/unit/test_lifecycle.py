@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from service_kit.errors import StartRefused
+from service_kit.lifecycle import Lifecycle, ask_to_stop, report_refusal, run_until_stopped
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Part:
+    """A component that writes down what happens to it."""
+
+    def __init__(self, name: str, story: list[str], *, fails: str = "", takes_s: float = 0.0) -> None:
+        self.name = name
+        self.timeout_s = -1.0
+        self._story = story
+        self._fails = fails
+        self._takes_s = takes_s
+
+    def start(self) -> None:
+        if self._fails == "start":
+            raise StartRefused(f"{self.name} will\nnot start")
+        self._story.append(f"start {self.name}")
+
+    def stop(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        time.sleep(self._takes_s)
+        self._story.append(f"stop {self.name}")
+        if self._fails == "stop":
+            raise RuntimeError("cannot stop")
+
+    def check(self) -> str | None:
+        return None
+
+
+@pytest.fixture
+def story() -> list[str]:
+    return []
+
+
+def test_parts_start_in_order_and_stop_in_reverse(story):
+    lifecycle = Lifecycle([Part("a", story), Part("b", story)])
+    assert lifecycle.check() == "not started"
+    lifecycle.start()
+    assert lifecycle.check() is None
+    lifecycle.stop()
+    assert lifecycle.check() == "stopped"
+    assert story == ["start a", "start b", "stop b", "stop a"]
+
+
+def test_when_a_part_does_not_start_those_before_it_are_stopped_and_its_error_is_raised(story):
+    lifecycle = Lifecycle([Part("a", story), Part("b", story, fails="start"), Part("c", story)])
+    with pytest.raises(StartRefused, match="b will"):
+        lifecycle.start()
+    assert story == ["start a", "stop a"]
+
+
+def test_a_part_that_fails_to_stop_does_not_keep_the_rest_from_stopping(story):
+    lifecycle = Lifecycle([Part("a", story), Part("b", story, fails="stop"), Part("c", story)])
+    lifecycle.start()
+    lifecycle.stop()
+    assert story[3:] == ["stop c", "stop b", "stop a"]
+
+
+def test_stopping_twice_stops_once(story):
+    lifecycle = Lifecycle([Part("a", story, takes_s=0.05)])
+    lifecycle.start()
+    threads = [threading.Thread(target=lifecycle.stop) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert story == ["start a", "stop a"]
+
+
+def test_all_parts_share_one_deadline(story):
+    first, second = Part("a", story), Part("b", story, takes_s=0.3)
+    lifecycle = Lifecycle([first, second])
+    lifecycle.start()
+    lifecycle.stop(timeout_s=1.0)
+    assert 0.9 < second.timeout_s <= 1.0
+    assert 0.0 <= first.timeout_s <= 0.7
+
+
+def test_a_component_can_end_the_process_with_its_exit_code(story):
+    lifecycle = Lifecycle([Part("a", story)])
+    exit_code = run_until_stopped(lifecycle, on_started=lambda: ask_to_stop(3, "the watchdog barked"))
+    assert exit_code == 3
+    assert story == ["start a", "stop a"]
+
+
+def test_a_request_of_an_earlier_run_is_forgotten(story):
+    ask_to_stop(7)
+    assert run_until_stopped(Lifecycle([]), on_started=lambda: ask_to_stop(3)) == 3
+
+
+def test_a_refused_start_is_one_line_and_exit_code_1(story, capsys):
+    assert run_until_stopped(Lifecycle([Part("a", story, fails="start")])) == 1
+    assert capsys.readouterr().err == "a will not start\n"
+    assert report_refusal(StartRefused("x")) == 1
+
+
+def test_parts_are_stopped_when_the_caller_s_own_code_fails_after_the_start(story):
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        run_until_stopped(Lifecycle([Part("a", story)]), on_started=fail)
+    assert story == ["start a", "stop a"]
+
+
+PROGRAM = """
+import sys, time
+from service_kit.lifecycle import Lifecycle, run_until_stopped
+from service_kit.logs import configure_logs
+
+class Part:
+    name = "part"
+    def start(self): pass
+    def stop(self, timeout_s): time.sleep(float(sys.argv[1]))
+    def check(self): return None
+
+configure_logs()
+sys.exit(run_until_stopped(Lifecycle([Part()]), on_started=lambda: print("up", flush=True)))
+"""
+
+
+def run_program(stop_takes_s: float) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(stop_takes_s)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal can be sent to a console group only")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_the_first_signal_stops_in_order(name):
+    process = run_program(stop_takes_s=0)
+    process.send_signal(signal.Signals[name])
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert f"Stopping: {name}" in errors
+    assert "Stopped" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal can be sent to a console group only")
+def test_the_second_signal_ends_at_once():
+    process = run_program(stop_takes_s=60)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
