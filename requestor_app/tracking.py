@@ -93,7 +93,7 @@ class OrderTracking:
                 self._drop(slot)
 
     def launch(self, ref: Ref, *, token: int, fingerprint: int, applied_seq: int, now_ms: int) -> bool:
-        """Track a claimed order whose stream is to be opened; False when it is launched with this token or a higher one."""
+        """Track a claimed order whose stream is to be opened; False when it is launched with this token or more."""
         with self._lock:
             known = self._orders.get(ref)
             if known is not None and known.state is not StreamState.RESERVED and known.token >= token:

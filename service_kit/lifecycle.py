@@ -67,14 +67,18 @@ class Lifecycle:
         self._state = "running"
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop what was started, in reverse, within one deadline; a failure is logged and does not stop the rest."""
+        """Stop what was started, in reverse, within one deadline; a failure is logged and does not stop the rest.
+
+        Each part but the last may take half of the time that is left, so that none uses up the time of all others.
+        """
         deadline = time.monotonic() + timeout_s
         self._state = "stopping"
         with self._lock:
             while self._started:
                 component = self._started.pop()
                 try:
-                    component.stop(max(0.0, deadline - time.monotonic()))
+                    left_s = max(0.0, deadline - time.monotonic())
+                    component.stop(left_s / 2 if self._started else left_s)
                 except Exception:  # noqa: BLE001 - the rest must be stopped whatever went wrong here
                     _log.exception(f"Could not stop {component.name}", action="lifecycle.stop_failed")
             self._state = "stopped"

@@ -19,7 +19,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, MutableMapping
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TextIO, TypeAlias, cast
 
@@ -68,6 +67,7 @@ class _Output:
     """The stream of the logs. The lock guards the stream: lines of different threads never mix."""
 
     def __init__(self) -> None:
+        self.lost_lines = 0
         self._lock = threading.Lock()
         self._stream: TextIO | None = None
 
@@ -83,9 +83,11 @@ class _Output:
         """Write one line by one call."""
         with self._lock:
             if self._stream is not None:
-                # A full disk or a closed pipe must not stop orders; there is no place left to say so.
-                with suppress(OSError, ValueError):
+                try:
                     self._stream.write(line)
+                except (OSError, ValueError):
+                    # A full disk or a closed pipe must not stop orders.
+                    self.lost_lines += 1
 
     debug = info = warning = error = critical = fatal = exception = msg
 

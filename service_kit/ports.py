@@ -1,10 +1,12 @@
-"""What to say when a port cannot be listened on: one line, with what to change."""
+"""Ports: listening without sharing, and one line about what to change when a port cannot be had."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+
+from service_kit.errors import StartRefused
 
 
 def port_taken_line(port: int, setting: str) -> str:
@@ -29,3 +31,32 @@ def bind_refused_line(error: OSError, host: str, port: int, port_setting: str) -
         return f"Cannot listen on {host}: it is no address of this machine. Set {host_setting}, such as to 127.0.0.1."
     reason = error.strerror or type(error).__name__
     return f"Cannot listen on {host} port {port} ({reason}). Set {host_setting} or {port_setting}."
+
+
+def listen_alone(host: str, port: int, port_setting: str, *, backlog: int = 128) -> socket.socket:
+    """A listening socket that shares its port with nobody. Raises `StartRefused` with one line that says what to do."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # "localhost" is often both; IPv4 is what clients of this name try for certain.
+        family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartRefused(bind_refused_line(error, host, port, port_setting)) from None
+    try:
+        _claim_exclusively(listener)
+        listener.bind(address)
+        # Two sockets may be bound to a port; only one may listen. So this too belongs to having the port.
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        raise StartRefused(bind_refused_line(error, host, port, port_setting)) from None
+    return listener
+
+
+def _claim_exclusively(listener: socket.socket) -> None:
+    """Make sure that no other process can share the port."""
+    if os.name == "nt":
+        listener.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE"), 1)  # noqa: B009 - Windows only
+    else:
+        # Elsewhere this shares nothing; it lets a restart have the port while old connections fade away.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -112,6 +112,7 @@ def reply(order_req_id: str) -> dict[str, Any]:
 @operation(
     summary="Complete an order from the seller side",
     body=schemas.CompleteSchema,
+    body_required=False,
     answer=schemas.CompletedSchema,
     errors=(OrderNotFound, OrderFinished, StoreUnavailable, StoreFull),
 )

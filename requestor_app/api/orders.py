@@ -114,6 +114,7 @@ def _idempotency_key() -> str | None:
 @operation(
     summary="Complete an order",
     body=schemas.CloseSchema,
+    body_required=False,
     answer=schemas.ClosedSchema,
     errors=(OrderNotFound, ActionRefused, StoreUnavailable, StoreFull),
 )
@@ -126,6 +127,7 @@ def complete(order_req_id: str) -> dict[str, Any]:
 @operation(
     summary="Cancel an order",
     body=schemas.CloseSchema,
+    body_required=False,
     answer=schemas.ClosedSchema,
     errors=(OrderNotFound, ActionRefused, StoreUnavailable, StoreFull),
 )

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from service_kit.errors import StartRefused
 from service_kit.logs import get_logger
-from service_kit.ports import port_taken_line
+from service_kit.ports import listen_alone, port_taken_line
 from service_kit.rpc.options import server_options
 from service_kit.rpc.statuses import ErrorInterceptor
 
@@ -55,6 +55,8 @@ class GrpcServer:
 
     def start(self) -> None:
         """Bind and serve. Raises `StartRefused` when the port is taken."""
+        # gRPC would print lines of its own about a port that it cannot have; so it is tried before.
+        listen_alone(self._host, self._wanted_port, self._port_setting).close()
         # The pool makes threads when calls need them, so a high limit costs nothing while few calls are open.
         pool = ThreadPoolExecutor(self._max_threads, thread_name_prefix="grpc-call")
         server = grpc.server(pool, interceptors=[ErrorInterceptor()], options=server_options(self._keepalive_ms))
@@ -67,10 +69,10 @@ class GrpcServer:
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         try:
             self.port = server.add_insecure_port(f"{self._host}:{self._wanted_port}")
-        except RuntimeError as error:
+        except RuntimeError:
             pool.shutdown()
             self._health_pool.shutdown()
-            raise StartRefused(port_taken_line(self._wanted_port, self._port_setting)) from error
+            raise StartRefused(port_taken_line(self._wanted_port, self._port_setting)) from None
         server.start()
         self._server, self._pool = server, pool
         for name in ("", *self._service_names):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +13,8 @@ from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
 
-from service_kit.errors import StartRefused
 from service_kit.logs import get_logger
-from service_kit.ports import bind_refused_line
+from service_kit.ports import listen_alone
 
 _log = get_logger(__name__)
 
@@ -72,7 +70,7 @@ class WebServer:
 
     def start(self) -> None:
         """Listen and serve; raises `StartRefused` with one line when the address cannot be had."""
-        listener = _listen(self._host, self._port, self._port_setting)
+        listener = listen_alone(self._host, self._port, self._port_setting, backlog=_BACKLOG)
         self._port = listener.getsockname()[1]
         adjustments = Adjustments(
             sockets=[listener],
@@ -219,31 +217,3 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
             channel.handle_close()
         # The loop ends when nothing is left to watch.
         self.trigger.del_channel()
-
-
-def _listen(host: str, port: int, port_setting: str) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # "localhost" is often both; IPv4 is what clients of this name try for certain.
-        family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise StartRefused(bind_refused_line(error, host, port, port_setting)) from None
-    try:
-        _claim_exclusively(listener)
-        listener.bind(address)
-        # Two sockets may be bound to a port; only one may listen. So this too belongs to having the port.
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise StartRefused(bind_refused_line(error, host, port, port_setting)) from None
-    return listener
-
-
-def _claim_exclusively(listener: socket.socket) -> None:
-    """Make sure that no other process can share the port."""
-    if os.name == "nt":
-        listener.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE"), 1)  # noqa: B009 - Windows only
-    else:
-        # Elsewhere this shares nothing; it lets a restart have the port while old connections fade away.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

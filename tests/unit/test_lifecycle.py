@@ -81,13 +81,14 @@ def test_stopping_twice_stops_once(story):
     assert story == ["start a", "stop a"]
 
 
-def test_all_parts_share_one_deadline(story):
-    first, second = Part("a", story), Part("b", story, takes_s=0.3)
-    lifecycle = Lifecycle([first, second])
+def test_all_parts_share_one_deadline_and_none_uses_up_the_time_of_the_others(story):
+    first, second, third = Part("a", story), Part("b", story), Part("c", story, takes_s=0.5)
+    lifecycle = Lifecycle([first, second, third])
     lifecycle.start()
     lifecycle.stop(timeout_s=1.0)
-    assert 0.9 < second.timeout_s <= 1.0
-    assert 0.0 <= first.timeout_s <= 0.7
+    assert 0.4 < third.timeout_s <= 0.5
+    assert 0.1 < second.timeout_s <= 0.25
+    assert 0.2 < first.timeout_s <= 0.5
 
 
 def test_a_component_can_end_the_process_with_its_exit_code(story):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 from flask import Flask, abort
@@ -35,7 +36,7 @@ def all_subclasses(cls: type[ServiceError]) -> Iterator[type[ServiceError]]:
 def answer_to(error: Exception):
     app = create_base_app(__name__, health=Health())
 
-    def fail() -> None:
+    def fail() -> NoReturn:
         raise error
 
     app.add_url_rule("/fail", view_func=fail)
