@@ -276,8 +276,8 @@ class StreamHub:
                     old.outlet.push(Superseded(old.ref, old.stream_id))
             self._streams[opened.ref] = stream
             outlet.push(opened)
-            if opened.head_seq > opened.resumes_after:
-                outlet.mark(stream)
+            # Always: the log may have grown since ``opened`` was made, and that wake-up did not find this stream.
+            outlet.mark(stream)
 
     def publish(self, refs: Iterable[Ref]) -> None:
         """Say that the logs of these orders have grown."""

@@ -196,7 +196,8 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
                         raise Unavailable("This processor stops.")
                     case Opened():
                         yield messages.stream_response(control)
-                        if self._orders.get(wish.ref).is_finished and control.head_seq <= control.resumes_after:
+                        order = self._orders.get(wish.ref)
+                        if order.is_finished and order.head_seq <= control.resumes_after:
                             return
             for stream, entry in batch.events:
                 yield messages.event_response(stream, entry)

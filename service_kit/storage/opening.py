@@ -11,7 +11,7 @@ _SQLITE = "sqlite:///"
 
 
 def open_store(url: str, *, base_folder: Path) -> SqliteStore:
-    """The store that the URL names, not started. A relative path stands under ``base_folder``. Raises `StartRefused`."""
+    """The store that the URL names, not started; relative paths stand under ``base_folder``. Raises `StartRefused`."""
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(base_folder / Path(url.removeprefix(_SQLITE)))
     if url.startswith(("redis://", "rediss://")):

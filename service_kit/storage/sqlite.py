@@ -104,6 +104,7 @@ class SqliteStore:
         self._writer: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._open_readers = 0
         #: Guards the moment in which the store stops taking work.
         self._gate = threading.Lock()
         self._is_open = False
@@ -128,7 +129,7 @@ class SqliteStore:
         try:
             self._open()
         except BaseException:
-            self._lock_file.release()
+            self._close()
             raise
         with self._gate:
             self._is_open = True
@@ -138,6 +139,7 @@ class SqliteStore:
     def _open(self) -> None:
         try:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._connection = connection
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -147,12 +149,12 @@ class SqliteStore:
             migrate(connection)
             (self._token_floor,) = connection.execute("SELECT value FROM meta WHERE name = 'token_floor'").fetchone()
             (self._next_id,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM records").fetchone()
-            self._connection = connection
             for _ in range(READERS):
                 reader = sqlite3.connect(
                     f"{self.path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
                 )
                 self._readers.put(reader)
+                self._open_readers += 1
         except sqlite3.Error as error:
             raise StartRefused(f"The store {self.path.name} cannot be opened: {error}.") from None
 
@@ -165,12 +167,17 @@ class SqliteStore:
         if not was_open or self._writer is None:
             return
         self._writer.join(timeout_s)
+        self._close()
+
+    def _close(self) -> None:
         # Readers first: the last connection to close does the checkpoint, and that must be the writer's.
-        for _ in range(READERS):
+        while self._open_readers:
             with suppress(queue.Empty):
                 self._readers.get(timeout=1.0).close()
-        if self._connection is not None and not self._writer.is_alive():
+            self._open_readers -= 1
+        if self._connection is not None and (self._writer is None or not self._writer.is_alive()):
             self._connection.close()
+            self._connection = None
         self._lock_file.release()
 
     def check(self) -> str | None:
@@ -179,7 +186,7 @@ class SqliteStore:
             return "the store is not running"
         if self._failure is not None:
             with suppress(StoreUnavailable):
-                self._call(lambda connection: connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'"))
+                self._call(lambda writing: writing.execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'"))
         return self._failure
 
     # ---- changes
@@ -249,7 +256,14 @@ class SqliteStore:
             results: list[list[Result]] = [[_decided(batch, step) for step in job.steps] for job in jobs]
             batch.write()
             connection.execute("COMMIT")
-        except Exception as error:
+        except sqlite3.IntegrityError as error:
+            self._roll_back(connection)
+            if len(jobs) == 1:
+                self._fail(connection, jobs, error)
+            for job in jobs if len(jobs) > 1 else ():  # one bad job must not harm those that came with it
+                self._commit_steps([job])
+            return
+        except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
             self._fail(connection, jobs, error)
             return
         self._next_id = batch.next_id
@@ -268,7 +282,7 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             result = job.call(connection)
             connection.execute("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self._fail(connection, [job], error)
             return
         self._failure = None
@@ -280,14 +294,18 @@ class SqliteStore:
 
     def _fail(self, connection: sqlite3.Connection, jobs: Sequence[_Job], error: Exception) -> None:
         """Roll back and tell every caller; the next batch tries anew, so the store heals by itself."""
-        with suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        self._roll_back(connection)
         public = _public_error(error)
         self._failure = public.detail
         log.error("A commit failed", action="store.commit_failed", exc_info=error)
         for job in jobs:
             job.finish(error=public)
+
+    @staticmethod
+    def _roll_back(connection: sqlite3.Connection) -> None:
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     # ---- reads
 
@@ -325,7 +343,8 @@ class SqliteStore:
         """For each record its entries with ``seq`` above the given one, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {ENTRY_COLUMNS} FROM json_each(?) j "
-            "JOIN records r ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
+            "JOIN records r "
+            "ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
             "JOIN entries e ON e.record = r.id AND e.seq > json_extract(j.value, '$[1]') "
             "ORDER BY j.key, e.seq LIMIT ?",
             (pairs(after.items()), limit),
@@ -345,7 +364,8 @@ class SqliteStore:
         """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} FROM json_each(?) j "
-            "JOIN records r ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
+            "JOIN records r "
+            "ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
             "JOIN outbox o ON o.record = r.id AND o.state = 'pending' AND o.position > json_extract(j.value, '$[1]') "
             "ORDER BY j.key, o.position LIMIT ?",
             (pairs(after.items()), limit),
@@ -465,7 +485,7 @@ def _decided(batch: Batch, step: Step) -> Result:
         return batch.decide(step)
     except sqlite3.Error:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # it is the step's caller who hears of it
         return error
 
 

@@ -13,7 +13,9 @@ from service_kit.change import Change, Entry, Message, Record, Ref, Snapshot, St
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _decode = json.JSONDecoder().decode
 
-RECORD_COLUMNS = "r.id, r.tenant, r.key, r.state, r.owner, r.token, r.version, r.grp, r.body, r.created_ms, r.updated_ms"
+RECORD_COLUMNS = (
+    "r.id, r.tenant, r.key, r.state, r.owner, r.token, r.version, r.grp, r.body, r.created_ms, r.updated_ms"
+)
 ENTRY_COLUMNS = "e.seq, e.entry_id, e.kind, e.at_ms, e.body"
 MESSAGE_COLUMNS = (
     "o.message_id, o.position, o.kind, o.body, o.state, o.address, o.due_ms, o.attempts, o.last_error, o.created_ms"
@@ -53,9 +55,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
 def message_of(row: Sequence[Any]) -> Message:
     """An outbox message from `MESSAGE_COLUMNS`."""
     message_id, position, kind, body, state, address, due_ms, attempts, last_error, created_ms = row
-    return Message(
-        message_id, position, kind, _decode(body), state, address, due_ms, attempts, last_error, created_ms
-    )
+    return Message(message_id, position, kind, _decode(body), state, address, due_ms, attempts, last_error, created_ms)
 
 
 def pairs(values: Iterable[tuple[Any, Any]]) -> str:
@@ -200,5 +200,3 @@ def _message_row(message: Message) -> tuple[Any, ...]:
         message.last_error,
         message.created_ms,
     )
-
-

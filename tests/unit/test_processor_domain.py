@@ -80,7 +80,7 @@ def test_an_opening_with_an_equal_token_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("other", [{"token": 4, "run": 4}, {"token": 4}, {"token": 6, "run": 4}], ids=str)
-def test_an_opening_with_a_lower_token_or_run_is_fenced(other: dict[str, int]) -> None:
+def test_an_opening_with_a_lower_token_or_run_is_fenced(other: dict[str, Any]) -> None:
     with pytest.raises(Fenced) as caught:
         domain.open_stream(opened(), replace(WISH, **other), now_ms=1)
     assert caught.value.extra["highest_token"] == 5

@@ -68,9 +68,7 @@ def event(seq: int, kind: str = "seller_replied", *, run: int = 1, **body: Any) 
     return Event(REF, seq, run, kind, 1300 + seq, body)
 
 
-def received(
-    snapshot: Snapshot, *events: Event, answers: tuple[Acknowledgement, ...] = (), token: int = 1
-) -> Snapshot:
+def received(snapshot: Snapshot, *events: Event, answers: tuple[Acknowledgement, ...] = (), token: int = 1) -> Snapshot:
     return after(snapshot, domain.receive(snapshot, events, answers, token=token, now_ms=1400))
 
 

@@ -125,6 +125,16 @@ def test_a_lower_token_does_not_take_the_stream(hub: StreamHub) -> None:
     assert second.queue_depth == 0
 
 
+def test_an_event_between_the_opening_and_its_stream_is_sent(hub: StreamHub, orders: Orders) -> None:
+    first, second = outlet(hub), outlet(hub)
+    open_order(orders, first)
+    wish = OpenStream(REF, "s1", "none", (), None, 2, "st2", 1, 1)
+    change = orders.take_one(wish)
+    reply(orders, 1)
+    assert orders.attach([(wish, change)], second) == [None]
+    assert sent_numbers(hub, second) == [2]
+
+
 def test_a_superseded_stream_sends_nothing_more(hub: StreamHub, orders: Orders) -> None:
     first, second = outlet(hub), outlet(hub)
     open_order(orders, first)
@@ -139,7 +149,9 @@ def test_a_stream_cannot_be_attached_to_a_call_that_is_over(hub: StreamHub) -> N
     hub.attach(opened(), alive)
     over.end()
     hub.attach(opened(stream_id="st2"), over)
-    assert hub.stream_of(REF) is None
+    stream = hub.stream_of(REF)
+    assert stream is not None
+    assert stream.outlet is alive
 
 
 def test_a_finished_stream_is_over_when_its_last_event_is_acknowledged(hub: StreamHub, orders: Orders) -> None:
