@@ -403,7 +403,7 @@ def up(python: Path, progress: Progress) -> int:
         wait_until_ready(services, progress)
         say("")
         for service in services:
-            say(f"{service.name}: {service.address.url}  (documentation: {service.address.url}/docs)")
+            say(f"{service.name}: {service.address.url}  (API: {service.address.url}/openapi.json)")
         say("\nTry in another terminal:\n")
         say(first_calls(requestor.address.url, powershell=sys.platform == "win32"))
         say("\nCtrl+C stops both.\n")

@@ -276,7 +276,7 @@ class StreamHub:
                     old.outlet.push(Superseded(old.ref, old.stream_id))
             self._streams[opened.ref] = stream
             outlet.push(opened)
-            # Always: the log may have grown since ``opened`` was made, and that wake-up did not find this stream.
+            # Always: the log may have grown since ``opened`` was made, when nobody could wake this stream.
             outlet.mark(stream)
 
     def publish(self, refs: Iterable[Ref]) -> None:

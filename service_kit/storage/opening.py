@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from service_kit.errors import StartRefused
+from service_kit.storage.contract import Store
 from service_kit.storage.sqlite import SqliteStore
 
 _SQLITE = "sqlite:///"
 
 
-def open_store(url: str, *, base_folder: Path) -> SqliteStore:
-    """The store that the URL names, not started; relative paths stand under ``base_folder``. Raises `StartRefused`."""
+def open_store(url: str, *, base_folder: Path) -> Store:
+    """The store that the URL names, not started. A relative path stands under ``base_folder``. Raises `StartRefused`.
+
+    After ``sqlite:///`` comes the path as the system writes it: ``data/orders.db``, ``/var/lib/orders.db``,
+    ``C:/orders/orders.db``.
+    """
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(base_folder / Path(url.removeprefix(_SQLITE)))
     if url.startswith(("redis://", "rediss://")):

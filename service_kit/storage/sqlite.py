@@ -1,94 +1,46 @@
 """The embedded engine: SQLite with one writer thread and group commit.
 
-The writer owns the only connection that writes and checkpoints. Whatever has queued up since its last commit becomes
-one transaction, and callers hear back only after its fsync. Reads go through a few read-only connections.
+The writer owns the only connection that writes and checkpoints (`sqlite_writer`); reads go through a few read-only
+connections (`sqlite_readers`). The tables are in `sqlite_schema`, what one transaction does in `sqlite_batch`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import queue
+import json
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from service_kit.change import Change, Entry, Message, Record, Ref, Step
-from service_kit.errors import FieldError, InvalidInput, StartRefused, StoreFull, StoreUnavailable
-from service_kit.logs import get_logger
+from service_kit.errors import StartRefused, StoreUnavailable
 from service_kit.storage.contract import Lease, Page
 from service_kit.storage.sqlite_batch import (
     ENTRY_COLUMNS,
     MESSAGE_COLUMNS,
     RECORD_COLUMNS,
-    Batch,
     entry_of,
     message_of,
     pairs,
     record_of,
 )
-from service_kit.storage.sqlite_schema import migrate
+from service_kit.storage.sqlite_page import MAX_ID, Filter, cursor_of_id, id_of_cursor, marks, page_rows
+from service_kit.storage.sqlite_readers import ReaderPool
+from service_kit.storage.sqlite_schema import open_file
+from service_kit.storage.sqlite_writer import Result, StoreStats, Writer, public_error
 from service_kit.times import now_ms
 
-#: Steps in one transaction at most; more would let the first callers wait for the last.
-MAX_STEPS = 2_000
-#: Read-only connections; a reader that finds none free waits for one.
-READERS = 4
+#: Records that one transaction purges; callers that write wait no longer than for these.
+_PURGE_BATCH = 500
+#: A list of ids, given as JSON.
+_LISTED = "(SELECT value FROM json_each(?))"
 
 T = TypeVar("T")
-Result: TypeAlias = Change | Exception | None
-
-log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class StoreStats:
-    """What the writer has done since the start."""
-
-    commits: int = 0
-    steps: int = 0
-    largest_batch: int = 0
-    commit_seconds: float = 0.0
-
-
-class _Job:
-    """Work for the writer, and the lock that its caller waits on until it is durable."""
-
-    __slots__ = ("done", "error", "results")
-
-    def __init__(self) -> None:
-        # A bare lock: half the cost of an Event, and every initiate waits on one.
-        self.done = threading.Lock()
-        self.done.acquire()
-        self.error: Exception | None = None
-        self.results: Any = None
-
-    def finish(self, results: Any = None, error: Exception | None = None) -> None:
-        self.results, self.error = results, error
-        self.done.release()
-
-
-class _Steps(_Job):
-    __slots__ = ("steps",)
-
-    def __init__(self, steps: Sequence[Step]) -> None:
-        super().__init__()
-        self.steps = steps
-
-
-class _Call(_Job):
-    __slots__ = ("call",)
-
-    def __init__(self, call: Callable[[sqlite3.Connection], Any]) -> None:
-        super().__init__()
-        self.call = call
 
 
 class SqliteStore:
@@ -98,228 +50,101 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.stats = StoreStats()
-        self._lock_file = FileLock(f"{path}.lock", timeout=0)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._writer: threading.Thread | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._open_readers = 0
-        #: Guards the moment in which the store stops taking work.
-        self._gate = threading.Lock()
-        self._is_open = False
-        self._failure: str | None = None
+        # Not thread-local: the thread that ends releases the lock that another has taken.
+        self._lock_file = FileLock(f"{path}.lock", timeout=0, thread_local=False)
+        self._thread: threading.Thread | None = None
+        self._writer: Writer | None = None
+        self._readers: ReaderPool | None = None
         self._token_floor = 0
-        self._next_id = 1
 
     # ---- the component
 
     def start(self) -> None:
         """Lock the file, check and migrate it, and begin to write. Raises `StartRefused`."""
+        if self._thread is not None and self._thread.is_alive():
+            raise RuntimeError("the store is started already")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock_file.acquire()
         except Timeout:
             raise StartRefused(
-                f"Another process uses the store {self.path.name} in {self.path.parent.name}: stop it, or set another "
-                "store."
+                f"The store {self.path} is in use by another instance: stop that one, or set another store."
             ) from None
         except OSError as error:
-            raise StartRefused(f"The store's folder cannot be used ({error.strerror}): set another store.") from None
+            raise StartRefused(f"The store {self.path} cannot be used: {error.strerror}.") from None
         try:
-            self._open()
+            connection = open_file(self.path)
         except BaseException:
-            self._close()
+            self._lock_file.release()
             raise
-        with self._gate:
-            self._is_open = True
-        self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
-        self._writer.start()
+        (self._token_floor,) = connection.execute("SELECT value FROM meta WHERE name = 'token_floor'").fetchone()
+        (next_id,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM records").fetchone()
+        writer, readers = Writer(connection, next_id), ReaderPool(self.path)
+        self._writer, self._readers = writer, readers
+        self._thread = threading.Thread(
+            target=self._run, args=(connection, writer, readers), name="store-writer", daemon=True
+        )
+        self._thread.start()
 
-    def _open(self) -> None:
+    def _run(self, connection: sqlite3.Connection, writer: Writer, readers: ReaderPool) -> None:
+        # The thread that writes also cleans up, so the lock is held as long as anything can still be written.
         try:
-            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            self._connection = connection
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA temp_store = MEMORY")
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise StartRefused(f"The store {self.path.name} is damaged: restore it from a backup.")
-            migrate(connection)
-            (self._token_floor,) = connection.execute("SELECT value FROM meta WHERE name = 'token_floor'").fetchone()
-            (self._next_id,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM records").fetchone()
-            for _ in range(READERS):
-                reader = sqlite3.connect(
-                    f"{self.path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-                )
-                self._readers.put(reader)
-                self._open_readers += 1
-        except sqlite3.Error as error:
-            raise StartRefused(f"The store {self.path.name} cannot be opened: {error}.") from None
+            writer.run()
+        finally:
+            # Readers first: the last connection to close does the checkpoint, and that must be the writer's.
+            readers.close()
+            connection.close()
+            self._lock_file.release()
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Write what is queued and close. Safe to call twice."""
-        with self._gate:
-            was_open, self._is_open = self._is_open, False
-            if was_open:
-                self._jobs.put(None)
-        if not was_open or self._writer is None:
-            return
-        self._writer.join(timeout_s)
-        self._close()
-
-    def _close(self) -> None:
-        # Readers first: the last connection to close does the checkpoint, and that must be the writer's.
-        while self._open_readers:
-            with suppress(queue.Empty):
-                self._readers.get(timeout=1.0).close()
-            self._open_readers -= 1
-        if self._connection is not None and (self._writer is None or not self._writer.is_alive()):
-            self._connection.close()
-            self._connection = None
-        self._lock_file.release()
+        if self._writer is not None and self._thread is not None:
+            self._writer.close()
+            self._thread.join(timeout_s)
 
     def check(self) -> str | None:
         """None when the last commit went well, or a probe does now."""
-        if self._writer is None or not self._writer.is_alive():
+        if self._writer is None or self._thread is None or not self._thread.is_alive():
             return "the store is not running"
-        if self._failure is not None:
+        if self._writer.failure is not None:
             with suppress(StoreUnavailable):
-                self._call(lambda writing: writing.execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'"))
-        return self._failure
+                self._writer.call(_probe)
+        return self._writer.failure
+
+    def stats(self) -> StoreStats:
+        """What the writer has done since the start."""
+        return StoreStats() if self._writer is None else self._writer.stats
 
     # ---- changes
 
     def update(self, step: Step) -> Change | None:
         """Read, decide and write one record atomically; answer what was written once it is durable."""
-        (result,) = self.update_all((step,))
+        (result,) = self._writing().update_all((step,))
         if isinstance(result, Exception):
             raise result
         return result
 
     def update_all(self, steps: Sequence[Step]) -> list[Result]:
         """Many steps in one durable commit, each atomic by itself, in the given order."""
-        if not steps:
-            return []
-        results: list[Result] = self._submit(_Steps(steps))
-        return results
+        writer = self._writing()
+        return writer.update_all(steps) if steps else []
 
-    def _call(self, call: Callable[[sqlite3.Connection], Any]) -> Any:
-        return self._submit(_Call(call))
-
-    def _submit(self, job: _Job) -> Any:
-        with self._gate:
-            if not self._is_open:
-                raise StoreUnavailable("The store is closed.", retry_after_s=1)
-            self._jobs.put(job)
-        job.done.acquire()
-        if job.error is not None:
-            raise job.error
-        return job.results
-
-    # ---- the writer
-
-    def _write(self) -> None:
-        while (jobs := self._next_jobs()) is not None:
-            steps = [job for job in jobs if isinstance(job, _Steps)]
-            if steps:
-                self._commit_steps(steps)
-            for job in jobs:
-                if isinstance(job, _Call):
-                    self._commit_call(job)
-
-    def _next_jobs(self) -> list[_Job] | None:
-        """Wait for a job and take all that have queued up with it; None at the end."""
-        job = self._jobs.get()
-        if job is None:
-            return None
-        jobs = [job]
-        size = 0
-        while size < MAX_STEPS and not self._jobs.empty():
-            job = self._jobs.get_nowait()
-            if job is None:
-                self._jobs.put(None)
-                break
-            jobs.append(job)
-            size += len(job.steps) if isinstance(job, _Steps) else 1
-        return jobs
-
-    def _commit_steps(self, jobs: Sequence[_Steps]) -> None:
-        connection = self._writing()
-        steps = [step for job in jobs for step in job.steps]
-        began = time.perf_counter()
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            batch = Batch(connection, self._next_id)
-            batch.load(steps)
-            results: list[list[Result]] = [[_decided(batch, step) for step in job.steps] for job in jobs]
-            batch.write()
-            connection.execute("COMMIT")
-        except sqlite3.IntegrityError as error:
-            self._roll_back(connection)
-            if len(jobs) == 1:
-                self._fail(connection, jobs, error)
-            for job in jobs if len(jobs) > 1 else ():  # one bad job must not harm those that came with it
-                self._commit_steps([job])
-            return
-        except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
-            self._fail(connection, jobs, error)
-            return
-        self._next_id = batch.next_id
-        self._failure = None
-        for job, outcome in zip(jobs, results, strict=True):
-            job.finish(outcome)
-        stats = self.stats
-        stats.commits += 1
-        stats.steps += len(steps)
-        stats.largest_batch = max(stats.largest_batch, len(steps))
-        stats.commit_seconds += time.perf_counter() - began
-
-    def _commit_call(self, job: _Call) -> None:
-        connection = self._writing()
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            result = job.call(connection)
-            connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
-            self._fail(connection, [job], error)
-            return
-        self._failure = None
-        job.finish(result)
-
-    def _writing(self) -> sqlite3.Connection:
-        assert self._connection is not None  # noqa: S101  # the writer runs only on an open store
-        return self._connection
-
-    def _fail(self, connection: sqlite3.Connection, jobs: Sequence[_Job], error: Exception) -> None:
-        """Roll back and tell every caller; the next batch tries anew, so the store heals by itself."""
-        self._roll_back(connection)
-        public = _public_error(error)
-        self._failure = public.detail
-        log.error("A commit failed", action="store.commit_failed", exc_info=error)
-        for job in jobs:
-            job.finish(error=public)
-
-    @staticmethod
-    def _roll_back(connection: sqlite3.Connection) -> None:
-        with suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+    def _writing(self) -> Writer:
+        if self._writer is None or not self._writer.is_open:
+            raise StoreUnavailable("The store is closed.", retry_after_s=1)
+        return self._writer
 
     # ---- reads
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        if not self._is_open:
+        if self._readers is None:
             raise StoreUnavailable("The store is closed.", retry_after_s=1)
-        connection = self._readers.get()
         try:
-            yield connection
+            with self._readers.connection() as connection:
+                yield connection
         except sqlite3.Error as error:
-            raise _public_error(error) from error
-        finally:
-            self._readers.put(connection)
+            raise public_error(error) from error
 
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._reading() as connection:
@@ -343,8 +168,7 @@ class SqliteStore:
         """For each record its entries with ``seq`` above the given one, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {ENTRY_COLUMNS} FROM json_each(?) j "
-            "JOIN records r "
-            "ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
+            "JOIN records r ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
             "JOIN entries e ON e.record = r.id AND e.seq > json_extract(j.value, '$[1]') "
             "ORDER BY j.key, e.seq LIMIT ?",
             (pairs(after.items()), limit),
@@ -364,8 +188,7 @@ class SqliteStore:
         """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} FROM json_each(?) j "
-            "JOIN records r "
-            "ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
+            "JOIN records r ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
             "JOIN outbox o ON o.record = r.id AND o.state = 'pending' AND o.position > json_extract(j.value, '$[1]') "
             "ORDER BY j.key, o.position LIMIT ?",
             (pairs(after.items()), limit),
@@ -392,23 +215,15 @@ class SqliteStore:
         limit: int = 100,
     ) -> Page:
         """Records newest first, filtered. Raises `InvalidInput` for a cursor that no page gave out."""
-        conditions: list[str] = []
-        parameters: list[Any] = []
-        for condition, value in (("tenant = ?", tenant), ("grp = ?", group), ("owner = ?", owner)):
-            if value is not None:
-                conditions.append(condition)
-                parameters.append(value)
-        if states:
-            conditions.append(f"state IN ({', '.join('?' * len(states))})")
-            parameters += [str(state) for state in states]
-        if cursor is not None:
-            conditions.append("id < ?")
-            parameters.append(_id_of_cursor(cursor))
-        where = " AND ".join(conditions) or "true"
-        rows = self._rows(
-            f"SELECT {RECORD_COLUMNS} FROM records r WHERE {where} ORDER BY id DESC LIMIT ?", (*parameters, limit + 1)
-        )
-        next_cursor = _cursor_of_id(rows[limit - 1][0]) if len(rows) > limit else None
+        before_id = MAX_ID if cursor is None else id_of_cursor(cursor)
+        with self._reading() as connection:
+            # One transaction, so that no record can change its state between two reads and be missed.
+            connection.execute("BEGIN")
+            try:
+                rows = page_rows(connection, Filter(tenant, states, group, owner), before_id, limit + 1)
+            finally:
+                connection.execute("COMMIT")
+        next_cursor = cursor_of_id(rows[limit - 1][0]) if len(rows) > limit else None
         return Page(tuple(record_of(row) for row in rows[:limit]), next_cursor)
 
     def counts(self, tenant: str | None) -> dict[str, int]:
@@ -420,23 +235,27 @@ class SqliteStore:
 
     def outbox_counts(self) -> dict[str, int]:
         """How many outbox messages stand in each state, over all tenants."""
-        return dict(self._rows("SELECT state, count(*) FROM outbox GROUP BY state"))
+        # Two halves, since each has its own small index.
+        rows = self._rows(
+            "SELECT state, count(*) FROM outbox WHERE state = 'pending' GROUP BY state "
+            "UNION ALL SELECT state, count(*) FROM outbox WHERE state <> 'pending' GROUP BY state"
+        )
+        return dict(rows)
 
     # ---- instances
 
     def renew_lease(self, instance: str, lease_ms: int) -> Lease:
         """Let the instance act for another ``lease_ms`` from now on the store's clock."""
+        # The time counts from the call: a lease that waited in the queue is shorter, never longer.
         lease = Lease(instance, self.now_ms() + lease_ms)
-        self._call(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO leases VALUES (?, ?)", (lease.instance, lease.until_ms)
-            )
-        )
+        statement = "INSERT OR REPLACE INTO leases VALUES (?, ?)"
+        self._writing().call(lambda connection: connection.execute(statement, (lease.instance, lease.until_ms)))
         return lease
 
     def end_lease(self, instance: str) -> None:
         """Forget the instance's lease; its orders are free at once."""
-        self._call(lambda connection: connection.execute("DELETE FROM leases WHERE instance = ?", (instance,)))
+        statement = "DELETE FROM leases WHERE instance = ?"
+        self._writing().call(lambda connection: connection.execute(statement, (instance,)))
 
     def leases(self) -> list[Lease]:
         """All leases, ended ones included until their instance is forgotten."""
@@ -450,43 +269,48 @@ class SqliteStore:
 
     def token_floor(self) -> int:
         """The highest token of any record that was purged."""
+        self._writing()
         return self._token_floor
 
     def purge(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> int:
         """Remove finished records with everything that is theirs; answers how many went."""
-        purged: int = self._call(lambda connection: self._purge(connection, states, before_ms, limit))
+        # Found by a reader, since that may walk the whole table; the writer looks at each again before it goes.
+        where, parameters = _purgeable(states, before_ms)
+        rows = self._rows(f"SELECT r.id FROM records r WHERE {where} ORDER BY r.id LIMIT ?", (*parameters, limit))
+        purged = 0
+        for start in range(0, len(rows), _PURGE_BATCH):
+            ids = [record_id for (record_id,) in rows[start : start + _PURGE_BATCH]]
+            purged += self._writing().call(partial(self._purge, ids, states, before_ms))
         return purged
 
-    def _purge(self, connection: sqlite3.Connection, states: Sequence[str], before_ms: int, limit: int) -> int:
+    def _purge(self, ids: list[int], states: Sequence[str], before_ms: int, connection: sqlite3.Connection) -> int:
+        where, parameters = _purgeable(states, before_ms)
         rows = connection.execute(
-            f"SELECT id, tenant, state, token FROM records r WHERE state IN ({', '.join('?' * len(states))}) "
-            "AND updated_ms < ? AND NOT EXISTS "
-            "(SELECT 1 FROM outbox o WHERE o.record = r.id AND o.state = 'pending') LIMIT ?",
-            (*map(str, states), before_ms, limit),
+            f"SELECT r.id, r.tenant, r.state, r.token FROM records r WHERE r.id IN {_LISTED} AND {where}",
+            (json.dumps(ids), *parameters),
         ).fetchall()
-        if not rows:
-            return 0
-        ids = [(row[0],) for row in rows]
-        connection.executemany("DELETE FROM entries WHERE record = ?", ids)
-        connection.executemany("DELETE FROM outbox WHERE record = ?", ids)
-        connection.executemany("DELETE FROM records WHERE id = ?", ids)
+        gone = json.dumps([row[0] for row in rows])
+        for table, column in (("entries", "record"), ("outbox", "record"), ("records", "id")):
+            connection.execute(f"DELETE FROM {table} WHERE {column} IN {_LISTED}", (gone,))
         connection.executemany(
             "UPDATE counts SET n = n - 1 WHERE tenant = ? AND state = ?", [(row[1], row[2]) for row in rows]
         )
-        floor = max(self._token_floor, *(row[3] for row in rows))
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'token_floor'", (floor,))
         # Raised before the commit: too high a floor harms nothing, too low a one would let a token come twice.
-        self._token_floor = floor
+        self._token_floor = max([self._token_floor, *(row[3] for row in rows)])
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'token_floor'", (self._token_floor,))
         return len(rows)
 
 
-def _decided(batch: Batch, step: Step) -> Result:
-    try:
-        return batch.decide(step)
-    except sqlite3.Error:
-        raise
-    except Exception as error:  # noqa: BLE001  # it is the step's caller who hears of it
-        return error
+def _probe(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'")
+
+
+def _purgeable(states: Sequence[str], before_ms: int) -> tuple[str, tuple[Any, ...]]:
+    condition = (
+        f"r.state IN ({marks(states)}) AND r.updated_ms < ? "
+        "AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.record = r.id AND o.state = 'pending')"
+    )
+    return condition, (*map(str, states), before_ms)
 
 
 def _grouped(rows: Sequence[Any], make: Callable[[Sequence[Any]], T]) -> dict[Ref, list[T]]:
@@ -494,25 +318,3 @@ def _grouped(rows: Sequence[Any], make: Callable[[Sequence[Any]], T]) -> dict[Re
     for row in rows:
         found.setdefault(Ref(row[0], row[1]), []).append(make(row[2:]))
     return found
-
-
-def _public_error(error: Exception) -> StoreUnavailable:
-    """What a caller may know of a failure; the log has the rest."""
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return StoreFull("The store has no room left.", retry_after_s=5)
-    return StoreUnavailable("The store could not do this.", retry_after_s=1)
-
-
-def _cursor_of_id(record_id: int) -> str:
-    return base64.urlsafe_b64encode(str(record_id).encode()).decode().rstrip("=")
-
-
-def _id_of_cursor(cursor: str) -> int:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        record_id = int(text)
-    except (binascii.Error, ValueError):
-        record_id = 0
-    if not 0 < record_id < 2**63 or _cursor_of_id(record_id) != cursor:
-        raise InvalidInput([FieldError("/cursor", "must be the next_cursor of an earlier page")])
-    return record_id

@@ -14,11 +14,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circ
 _decode = json.JSONDecoder().decode
 
 RECORD_COLUMNS = (
-    "r.id, r.tenant, r.key, r.state, r.owner, r.token, r.version, r.grp, r.body, r.created_ms, r.updated_ms"
+    "r.id, r.tenant, r.key, r.state, r.owner, r.token, r.version, r.grp, r.created_ms, r.updated_ms, r.body"
 )
 ENTRY_COLUMNS = "e.seq, e.entry_id, e.kind, e.at_ms, e.body"
 MESSAGE_COLUMNS = (
-    "o.message_id, o.position, o.kind, o.body, o.state, o.address, o.due_ms, o.attempts, o.last_error, o.created_ms"
+    "o.message_id, o.position, o.kind, o.state, o.address, o.due_ms, o.attempts, o.last_error, o.created_ms, o.body"
 )
 
 _SELECT_RECORDS = f"""
@@ -33,7 +33,8 @@ _SELECT_MESSAGES = f"""
 _PUT_RECORD = """
     INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, owner = excluded.owner, token = excluded.token,
-        version = excluded.version, grp = excluded.grp, body = excluded.body, updated_ms = excluded.updated_ms"""
+        version = excluded.version, grp = excluded.grp, created_ms = excluded.created_ms,
+        updated_ms = excluded.updated_ms, body = excluded.body"""
 _PUT_ENTRY = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
 _PUT_MESSAGE = "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DROP_MESSAGE = "DELETE FROM outbox WHERE record = ? AND message_id = ?"
@@ -42,7 +43,7 @@ _ADD_COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (tenant, state) DO
 
 def record_of(row: Sequence[Any]) -> Record:
     """A record from `RECORD_COLUMNS`."""
-    _, tenant, key, state, owner, token, version, group, body, created_ms, updated_ms = row
+    _, tenant, key, state, owner, token, version, group, created_ms, updated_ms, body = row
     return Record(Ref(tenant, key), state, _decode(body), owner, token, version, group, created_ms, updated_ms)
 
 
@@ -54,13 +55,17 @@ def entry_of(row: Sequence[Any]) -> Entry:
 
 def message_of(row: Sequence[Any]) -> Message:
     """An outbox message from `MESSAGE_COLUMNS`."""
-    message_id, position, kind, body, state, address, due_ms, attempts, last_error, created_ms = row
+    message_id, position, kind, state, address, due_ms, attempts, last_error, created_ms, body = row
     return Message(message_id, position, kind, _decode(body), state, address, due_ms, attempts, last_error, created_ms)
 
 
 def pairs(values: Iterable[tuple[Any, Any]]) -> str:
-    """Pairs as JSON, for a join with ``json_each``."""
-    return _encode(list(values))
+    """Pairs as JSON, for a join with ``json_each``. Raises `ValueError` for a name with a NUL."""
+    text = _encode(list(values))
+    if "\\u0000" in text:
+        # SQLite would take the name for what stands before the NUL, and find the wrong record.
+        raise ValueError("a name holds the character NUL")
+    return text
 
 
 class Batch:
@@ -181,9 +186,9 @@ def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
         record.token,
         record.version,
         record.group,
-        body,
         record.created_ms,
         record.updated_ms,
+        body,
     )
 
 
@@ -192,11 +197,11 @@ def _message_row(message: Message) -> tuple[Any, ...]:
         message.message_id,
         message.position,
         message.kind,
-        _encode(message.body),
         message.state,
         message.address,
         message.due_ms,
         message.attempts,
         message.last_error,
         message.created_ms,
+        _encode(message.body),
     )

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from service_kit.errors import StartRefused
+
+#: Nobody else writes the file; a tool that looks into it may lock it for a moment.
+_BUSY_TIMEOUT_S = 1.0
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = OFF",
+    "temp_store = MEMORY",
+    "cache_size = -16384",
+    "journal_size_limit = 67108864",
+)
 
 #: Each script brings a file from the version before to the next; a released one is never changed.
 MIGRATIONS: tuple[str, ...] = (
@@ -18,9 +30,9 @@ MIGRATIONS: tuple[str, ...] = (
         token INTEGER NOT NULL,
         version INTEGER NOT NULL,
         grp TEXT NOT NULL,
-        body TEXT NOT NULL,
         created_ms INTEGER NOT NULL,
         updated_ms INTEGER NOT NULL,
+        body TEXT NOT NULL, -- last, so that nothing else is read through a long one
         UNIQUE (tenant, key)
     );
     CREATE INDEX records_by_state ON records (tenant, state);
@@ -41,17 +53,18 @@ MIGRATIONS: tuple[str, ...] = (
         message_id TEXT NOT NULL,
         position INTEGER NOT NULL,
         kind TEXT NOT NULL,
-        body TEXT NOT NULL,
         state TEXT NOT NULL,
         address TEXT NOT NULL,
         due_ms INTEGER NOT NULL,
         attempts INTEGER NOT NULL,
         last_error TEXT NOT NULL,
         created_ms INTEGER NOT NULL,
+        body TEXT NOT NULL,
         PRIMARY KEY (record, message_id)
     ) WITHOUT ROWID;
-    CREATE INDEX outbox_due ON outbox (due_ms) WHERE state = 'pending';
-    CREATE INDEX outbox_by_state ON outbox (state);
+    CREATE INDEX outbox_by_position ON outbox (record, position);
+    CREATE INDEX outbox_due ON outbox (due_ms, position) WHERE state = 'pending';
+    CREATE INDEX outbox_parked ON outbox (state) WHERE state <> 'pending';
     CREATE TABLE counts (
         tenant TEXT NOT NULL,
         state TEXT NOT NULL,
@@ -65,12 +78,31 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the file up to date. Raises `StartRefused` for a file that newer software has written."""
+def open_file(path: Path) -> sqlite3.Connection:
+    """The connection that writes, to a file that is whole and up to date. Raises `StartRefused`."""
+    try:
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise StartRefused(f"The store {path} cannot be opened: {error}.") from None
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise StartRefused(f"The store {path} is damaged: restore it from a backup.")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise StartRefused(
-            f"The store has schema version {version}, this software knows {len(MIGRATIONS)}: run the newer software."
+            f"The store {path} has schema version {version}, this software knows {len(MIGRATIONS)}: "
+            "run the newer software."
         )
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,1 @@
+"""Measurements of the two services as processes: ``python -m benchmarks``."""
