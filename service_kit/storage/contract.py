@@ -33,6 +33,10 @@ class Lease:
 class Store(Protocol):
     """One record, one log and one outbox per order, changed atomically."""
 
+    @property
+    def name(self) -> str:
+        """A short name for logs and health reports."""
+
     def start(self) -> None:
         """Open the store, bring its schema up to date and begin to serve. Raises `StartRefused`."""
 

@@ -39,6 +39,9 @@ from service_kit.times import now_ms
 _PURGE_BATCH = 500
 #: A list of ids, given as JSON.
 _LISTED = "(SELECT value FROM json_each(?))"
+#: Every record of a list of ((tenant, key), number), given as JSON.
+_EACH_NAMED = """FROM json_each(?) j JOIN records r
+    ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]')"""
 
 T = TypeVar("T")
 
@@ -167,8 +170,7 @@ class SqliteStore:
     def entries_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Entry]]:
         """For each record its entries with ``seq`` above the given one, ``limit`` in all."""
         rows = self._rows(
-            f"SELECT r.tenant, r.key, {ENTRY_COLUMNS} FROM json_each(?) j "
-            "JOIN records r ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
+            f"SELECT r.tenant, r.key, {ENTRY_COLUMNS} {_EACH_NAMED} "
             "JOIN entries e ON e.record = r.id AND e.seq > json_extract(j.value, '$[1]') "
             "ORDER BY j.key, e.seq LIMIT ?",
             (pairs(after.items()), limit),
@@ -187,8 +189,7 @@ class SqliteStore:
     def pending_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Message]]:
         """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
         rows = self._rows(
-            f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} FROM json_each(?) j "
-            "JOIN records r ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]') "
+            f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} {_EACH_NAMED} "
             "JOIN outbox o ON o.record = r.id AND o.state = 'pending' AND o.position > json_extract(j.value, '$[1]') "
             "ORDER BY j.key, o.position LIMIT ?",
             (pairs(after.items()), limit),

@@ -152,7 +152,7 @@ class Writer:
             return
         try:
             outcomes = iter(self._decide([step for job in jobs for step in job.steps]))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             if _is_of_the_store(error):
                 for job in jobs:
                     job.finish(error=public_error(error))
@@ -178,14 +178,14 @@ class Writer:
     def _decide_alone(self, step: Step) -> Result:
         try:
             (result,) = self._decide([step])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the step's own result
             return public_error(error) if _is_of_the_store(error) else error
         return result
 
     def _commit_call(self, job: _Job, call: Callable[[sqlite3.Connection], Any]) -> None:
         try:
             job.finish(self._commit(call, 1))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised where the caller waits
             job.finish(error=public_error(error) if _is_of_the_store(error) else error)
 
     def _commit(self, work: Callable[[sqlite3.Connection], T], steps: int) -> T:
@@ -224,7 +224,7 @@ class Writer:
 def _decided(batch: Batch, step: Step) -> Result:
     try:
         return batch.decide(step)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised where the caller waits
         return error
 
 

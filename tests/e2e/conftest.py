@@ -19,10 +19,14 @@ import requests
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
 STOP_S = 5.0
-#: The signal that asks a service to stop.
-STOP_SIGNAL = signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM
-#: A process group of its own is what lets Ctrl+Break reach the service and not the test.
-_CREATION_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+if sys.platform == "win32":
+    #: Signals that ask a service to stop; the first is the usual one.
+    STOP_SIGNALS = (signal.CTRL_BREAK_EVENT,)
+    # A process group of its own is what lets Ctrl+Break reach the service and not the test.
+    _CREATION_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP
+else:
+    STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    _CREATION_FLAGS = 0
 
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO |WARN |ERROR|FATAL) ")
 
@@ -120,7 +124,7 @@ class Service:
         """Wait until the process ends by itself; its exit status."""
         return self.process.wait(timeout_s)
 
-    def stop(self, number: int = STOP_SIGNAL, timeout_s: float = STOP_S) -> int:
+    def stop(self, number: int = STOP_SIGNALS[0], timeout_s: float = STOP_S) -> int:
         """Ask the service to stop by a signal and wait until it has; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -229,6 +233,11 @@ def stream_state(requestor: Service, order_req_id: str) -> str:
 def wait_for_stream(requestor: Service, order_req_id: str, state: str = "open") -> None:
     """Wait until the order's stream stands so."""
     eventually(lambda: stream_state(requestor, order_req_id) == state, what=f"{order_req_id}'s stream {state}")
+
+
+def wait_until_relayed(requestor: Service, order_req_id: str) -> None:
+    """Wait until the processor has everything that was added to the order."""
+    eventually(lambda: requestor.get(f"/orders/{order_req_id}")["unsent_count"] == 0, what=f"{order_req_id}'s relay")
 
 
 def kinds_at(processor: Service, order_req_id: str) -> list[str]:

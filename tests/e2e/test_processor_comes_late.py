@@ -15,6 +15,7 @@ from tests.e2e.conftest import (
     order_body,
     stream_state,
     wait_for_stream,
+    wait_until_relayed,
 )
 
 pytestmark = pytest.mark.e2e
@@ -95,7 +96,7 @@ def test_streams_open_again_when_the_processor_is_back(
     eventually(lambda: requestor.get("/orders/A19")["state"] == "completed", what="the completion")
     for number in range(19):
         wait_for_stream(requestor, f"A{number}")
-        eventually(lambda key=f"A{number}": requestor.get(f"/orders/{key}")["unsent_count"] == 0, what="the note")
+        wait_until_relayed(requestor, f"A{number}")
         assert kinds_at(processor, f"A{number}") == ["accepted", "follow_up_accepted"]
 
 
@@ -116,7 +117,7 @@ def test_a_requestor_that_is_back_opens_its_orders_and_has_lost_nothing(
     for number in range(20):
         key = f"A{number}"
         wait_for_stream(requestor, key)
-        eventually(lambda key=key: requestor.get(f"/orders/{key}")["unsent_count"] == 0, what="the note")
+        wait_until_relayed(requestor, key)
         assert [note["follow_up_id"] for note in requestor.get(f"/orders/{key}")["notes"]] == ["n1"]
         assert kinds_at(processor, key) == ["accepted", "follow_up_accepted"]
     after = requestor.get("/orders/A0")
@@ -136,5 +137,5 @@ def test_both_may_be_killed_at_once(requestor: Service, processor: Service) -> N
     processor.start()
     for number in range(5):
         wait_for_stream(requestor, f"A{number}")
-        eventually(lambda key=f"A{number}": requestor.get(f"/orders/{key}")["unsent_count"] == 0, what="the note")
+        wait_until_relayed(requestor, f"A{number}")
         assert kinds_at(processor, f"A{number}") == ["accepted", "follow_up_accepted"]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import sqlite3
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.e2e.conftest import Service, Services, eventually, note_body, order_body, wait_for_stream
+from tests.e2e.conftest import STOP_SIGNALS, Service, Services, eventually, note_body, order_body, wait_for_stream
 
 pytestmark = pytest.mark.e2e
 
-STOP_SIGNALS = [signal.CTRL_BREAK_EVENT] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGINT]
 #: A refused start must be over by then, the imports included.
 REFUSED_S = 10.0
 
@@ -29,6 +26,12 @@ def taken_port() -> Iterator[int]:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         yield holder.getsockname()[1]
+
+
+def service_with(services: Services, setting: str, value: str) -> Service:
+    """The service that the setting is of, with this value for it."""
+    make: Callable[..., Service] = services.requestor if setting.startswith("REQUESTOR") else services.processor
+    return make(**{setting: value})
 
 
 def assert_refused(service: Service) -> str:
@@ -54,19 +57,17 @@ def assert_closed_well(store: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["REQUESTOR_PORT", "PROCESSOR_PORT", "PROCESSOR_GRPC_PORT"])
 def test_a_taken_port_is_told_in_one_line_that_helps(services: Services, taken_port: int, setting: str) -> None:
-    make = services.requestor if setting.startswith("REQUESTOR") else services.processor
-    line = assert_refused(make(**{setting: str(taken_port)}))
+    line = assert_refused(service_with(services, setting, str(taken_port)))
     for word in (str(taken_port), setting, "netstat", "ss -ltnp"):
         assert word in line
 
 
 @pytest.mark.parametrize("setting", ["REQUESTOR_PORT", "PROCESSOR_PORT", "PROCESSOR_GRPC_PORT"])
 def test_a_service_starts_when_its_port_is_free_again(services: Services, setting: str) -> None:
-    make = services.requestor if setting.startswith("REQUESTOR") else services.processor
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        service = make(**{setting: str(holder.getsockname()[1])})
+        service = service_with(services, setting, str(holder.getsockname()[1]))
         assert_refused(service)
     service.start()
     assert service.stop() == 0
@@ -132,7 +133,7 @@ def test_a_second_process_on_the_same_store_is_refused(services: Services, kind:
     second = getattr(services, kind)("second", **other_ports)
     second.settings[f"{second.prefix}_STORE"] = first.settings[f"{first.prefix}_STORE"]
     line = assert_refused(second)
-    assert f"Another process uses the store {kind}.db" in line
+    assert f"{kind}.db is in use by another instance" in line
     assert first.is_ready()
     assert first.stop() == 0
     second.start()  # what the first has given back is free
