@@ -56,6 +56,13 @@ class OrderFinished(Conflict):
     title = "The order is finished"
 
 
+class RunEnded(Conflict):
+    """The run that was named is not the order's present one."""
+
+    code = "run_ended"
+    title = "The run has ended"
+
+
 class IdTaken(Conflict):
     """The id of a follow-up or a reply was used before with another content."""
 
@@ -102,6 +109,8 @@ class Close:
     reason: str = ""
     #: The fencing number of a requestor's claim; None for the seller side, which needs none.
     token: int | None = None
+    #: The run to end; 0 for the present one.
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,10 +302,15 @@ def accept_reply(snapshot: Snapshot, reply: Reply, *, now_ms: int) -> Change | N
 
 
 def close(snapshot: Snapshot, wish: Close, *, now_ms: int) -> Change | None:
-    """End the order's run; None when it ended that way already. Raises `OrderFinished` when it ended the other way."""
+    """End the order's run; None when it ended that way already.
+
+    Raises `OrderFinished` when it ended the other way, or `RunEnded` when a later run goes on by now.
+    """
     before, order = _existing(snapshot)
     if wish.token is not None:
         _check_token(order, wish.token)
+    if wish.run not in (0, order.run):
+        raise RunEnded("The run to be ended is not the present one.")
     if order.state is wish.end:
         return None
     _refuse_finished(order)

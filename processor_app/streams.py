@@ -69,9 +69,10 @@ class FollowUpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CloseAnswer:
-    """What became of a close; ``error`` is None when it is on disk."""
+    """What became of the close of a run; ``error`` is None when it is on disk."""
 
     ref: Ref
+    run: int
     error: ServiceError | None
 
 
@@ -137,6 +138,11 @@ class Outlet:
     def queue_depth(self) -> int:
         """How many answers and streams wait to be sent."""
         return len(self._controls) + len(self._dirty)
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many events are sent and not on the peer's disk yet."""
+        return self._unacked
 
     def push(self, *controls: Control) -> None:
         """Queue answers. A peer that lets too many pile up is cut."""
@@ -320,15 +326,16 @@ class StreamHub:
             time.sleep(0.2)
             return Batch(controls, (), outlet.queue_depth)
         events: list[tuple[Stream, Entry]] = []
-        for ref, entries in logs.items():
-            stream = by_ref[ref]
-            if not entries or self._streams.get(ref) is not stream:
-                continue
-            last = entries[-1]
-            if last.kind in FINISHED:
-                stream.final_seq = last.seq
-            outlet.sent(stream, last.seq)
-            events.extend((stream, entry) for entry in entries)
+        with self._lock:  # a stream that leaves its outlet takes along what it holds of the window
+            for ref, entries in logs.items():
+                stream = by_ref[ref]
+                if not entries or self._streams.get(ref) is not stream:
+                    continue
+                last = entries[-1]
+                if last.kind in FINISHED:
+                    stream.final_seq = last.seq
+                outlet.sent(stream, last.seq)
+                events.extend((stream, entry) for entry in entries)
         if len(events) >= BATCH:  # there may be more behind the limit
             for stream in streams:
                 self._mark_if_live(stream)

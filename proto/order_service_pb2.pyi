@@ -299,7 +299,7 @@ class FollowUpAck(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., order_req_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class CloseOrderRequest(_message.Message):
-    __slots__ = ("order_req_id", "token", "kind", "reason", "tenant")
+    __slots__ = ("order_req_id", "token", "kind", "reason", "tenant", "run")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[CloseOrderRequest.Kind]
@@ -313,21 +313,25 @@ class CloseOrderRequest(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     order_req_id: str
     token: int
     kind: CloseOrderRequest.Kind
     reason: str
     tenant: str
-    def __init__(self, order_req_id: _Optional[str] = ..., token: _Optional[int] = ..., kind: _Optional[_Union[CloseOrderRequest.Kind, str]] = ..., reason: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+    run: int
+    def __init__(self, order_req_id: _Optional[str] = ..., token: _Optional[int] = ..., kind: _Optional[_Union[CloseOrderRequest.Kind, str]] = ..., reason: _Optional[str] = ..., tenant: _Optional[str] = ..., run: _Optional[int] = ...) -> None: ...
 
 class CloseOrderAck(_message.Message):
-    __slots__ = ("tenant", "order_req_id", "outcome", "detail")
+    __slots__ = ("tenant", "order_req_id", "outcome", "detail", "run")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ORDER_REQ_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     order_req_id: str
     outcome: Outcome
     detail: str
-    def __init__(self, tenant: _Optional[str] = ..., order_req_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+    run: int
+    def __init__(self, tenant: _Optional[str] = ..., order_req_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., run: _Optional[int] = ...) -> None: ...

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from service_kit.change import Body, Change, Entry, Message, Record, Ref, Snapshot, next_version
-from service_kit.errors import Conflict, Diverged, Fenced, NotFound, TooMany
+from service_kit.errors import Conflict, Fenced, NotFound, TooMany
 
 MAX_UNSENT_PER_ORDER = 1_000
 
@@ -357,7 +357,7 @@ def request_close(snapshot: Snapshot, kind: CloseKind, reason: str, *, now_ms: i
             return None
     if order.state is not OrderState.LIVE:
         raise _refused(order, f"be asked to {kind}")
-    body = {"kind": str(kind), "reason": reason}
+    body = {"run": order.run, "kind": str(kind), "reason": reason}
     after = replace(order, state=OrderState.CLOSING, head=order.head + 1, unsent=order.unsent + 1)
     message_id = close_message_id(order.run)
     entry = Entry(after.head, message_id, "close_requested", now_ms, body)
@@ -392,6 +392,7 @@ def receive(
         entries.append(Entry(order.head, f"event:{event.run}:{event.seq}", event.kind, now_ms, body))
         if event.kind in _ENDS:
             order = replace(order, state=_ENDS[event.kind], owner="")
+            break
     puts: list[Message] = []
     settles: list[str] = []
     for answer in acknowledgements:
@@ -413,12 +414,6 @@ def receive(
 def _follows(order: Order, event: Event) -> bool:
     # A run's first event may continue the numbers of runs that this side no longer keeps.
     return event.seq == order.applied_seq + 1 or (order.applied_seq == 0 and event.kind == "accepted")
-
-
-def check_opened(order_applied_seq: int, head_seq: int) -> None:
-    """Compare both sides' histories when a stream opens. Raises `Diverged` when this side knows more events."""
-    if order_applied_seq > head_seq:
-        raise Diverged("This requestor has events that the processor does not know.")
 
 
 def _refused(order: Order, what: str) -> ActionRefused:

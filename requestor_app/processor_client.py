@@ -15,7 +15,7 @@ import grpc
 
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
-from requestor_app.domain import Acknowledgement, CloseKind, Event, Outcome, note_entry_id
+from requestor_app.domain import Acknowledgement, CloseKind, Event, Outcome, close_message_id, note_entry_id
 from requestor_app.traffic import Closed, Incoming, Opened, Opening, Outgoing, Refusal, Refused, Relay, TrunkUser
 from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.errors import ServiceError
@@ -177,6 +177,7 @@ def _trunk_up(outgoing: Outgoing) -> wire.TrunkUp:
                 tenant=_tenant(closing.ref),
                 order_req_id=closing.ref.key,
                 token=closing.token,
+                run=closing.run,
                 kind=_KINDS[closing.kind],
                 reason=closing.reason,
             )
@@ -270,8 +271,10 @@ def _incoming(message: wire.TrunkDown) -> Incoming:
         refused=refused,
         closed=closed,
         events=events,
-        follow_up_answers=[_answer(ack, note_entry_id(ack.follow_up_id)) for ack in message.follow_up_acks],
-        close_answers=[_answer(ack, "") for ack in message.close_acks],
+        answers=[
+            *(_answer(ack, note_entry_id(ack.follow_up_id)) for ack in message.follow_up_acks),
+            *(_answer(ack, close_message_id(ack.run)) for ack in message.close_acks),
+        ],
     )
 
 

@@ -21,7 +21,6 @@ from requestor_app.domain import (
     Event,
     FollowUp,
     Order,
-    close_message_id,
     order_of,
 )
 from requestor_app.tracking import OrderTracking, StreamState, Tracked
@@ -293,16 +292,8 @@ class Supervisor:
         answers: dict[Ref, list[Acknowledgement]] = {}
         for event in incoming.events:
             events.setdefault(event.ref, []).append(event)
-        for answer in incoming.follow_up_answers:
+        for answer in incoming.answers:
             answers.setdefault(answer.ref, []).append(answer)
-        for close_answer in incoming.close_answers:
-            tracked = self._tracking.find(close_answer.ref)
-            record = self._store.get(close_answer.ref) if tracked is not None else None
-            if record is not None:
-                message_id = close_message_id(order_of(record).run)
-                answers.setdefault(close_answer.ref, []).append(
-                    Acknowledgement(close_answer.ref, message_id, close_answer.outcome, close_answer.detail)
-                )
         if not events and not answers:
             return
         refs = list(events | answers)
@@ -431,4 +422,5 @@ def _relay(ref: Ref, message: Message, token: int) -> Relay:
 
 
 def _closing(ref: Ref, message: Message, token: int) -> Closing:
-    return Closing(ref, CloseKind(message.body["kind"]), message.body["reason"], token)
+    body = message.body
+    return Closing(ref, body["run"], CloseKind(body["kind"]), body["reason"], token)

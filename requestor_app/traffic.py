@@ -43,6 +43,7 @@ class Closing:
     """A close to hand over, under the claim's token."""
 
     ref: Ref
+    run: int
     kind: CloseKind
     reason: str
     token: int
@@ -99,8 +100,7 @@ class Incoming:
     refused: Sequence[Refused] = ()
     closed: Sequence[Closed] = ()
     events: Sequence[Event] = ()
-    follow_up_answers: Sequence[Acknowledgement] = ()
-    close_answers: Sequence[Acknowledgement] = ()
+    answers: Sequence[Acknowledgement] = ()
 
 
 class TrunkUser(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 #: Every identifier that a caller chooses.
@@ -34,6 +35,18 @@ def text_fault(text: str, max_length: int) -> str | None:
     if _FORBIDDEN_TEXT.search(text):
         return "must not contain control characters"
     return None
+
+
+def message_fault(text: str, urls: Sequence[str]) -> str | None:
+    """What is wrong with a message that has this text and these links, or None: it must say something."""
+    return None if text.strip() or urls else "must have a text or a link"
+
+
+def audience_fault(sellers: Sequence[str]) -> str | None:
+    """What is wrong with a list of sellers, or None: nobody is named twice, and not too many are."""
+    if len(sellers) > MAX_AUDIENCE:
+        return f"must have at most {MAX_AUDIENCE} sellers"
+    return "must not name anybody twice" if len(set(sellers)) != len(sellers) else None
 
 
 def url_fault(url: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from proto import order_service_pb2 as wire
 from service_kit import rules
 from service_kit.change import DEFAULT_TENANT, Body, Entry, Ref
 from service_kit.errors import Diverged, Fenced, FieldError, InvalidInput, MalformedInput, ServiceError, Unavailable
+from service_kit.strict_json import parse_json_object
 
 
 class _Faults:
@@ -71,8 +71,7 @@ def open_stream_of(request: wire.OrderStreamRequest) -> OpenStream:
     if request.notification_type not in rules.NOTIFICATION_TYPES:
         faults.add("notification_type", f"must be one of {', '.join(rules.NOTIFICATION_TYPES)}")
     faults.check_ids("audience", audience)
-    if len(audience) > rules.MAX_AUDIENCE:
-        faults.add("audience", f"must have at most {rules.MAX_AUDIENCE} sellers")
+    faults.add("audience", rules.audience_fault(audience))
     if request.token < 1:
         faults.add("token", "must be at least 1")
     if not 1 <= request.run <= max(request.token, 1):
@@ -101,13 +100,10 @@ def _details_of(faults: _Faults, text: str) -> Body | None:
         faults.add("details", f"must be at most {rules.MAX_DETAILS} characters long")
         return None
     try:
-        details = json.loads(text)
-    except (ValueError, RecursionError):
-        details = None
-    if not isinstance(details, dict):
-        faults.add("details", "must be a JSON object")
+        return parse_json_object(text.encode("utf-8"))
+    except MalformedInput as error:
+        faults.add("details", f"must be a JSON object. {error.detail}")
         return None
-    return details
 
 
 def follow_up_of(request: wire.FollowUpRequest) -> FollowUp:
@@ -117,10 +113,11 @@ def follow_up_of(request: wire.FollowUpRequest) -> FollowUp:
     audience, urls = tuple(request.audience), tuple(request.urls)
     faults.check_id("follow_up_id", request.follow_up_id)
     faults.check_ids("audience", audience)
-    if not 1 <= len(audience) <= rules.MAX_AUDIENCE:
-        faults.add("audience", f"must have 1 to {rules.MAX_AUDIENCE} sellers")
+    faults.add("audience", rules.audience_fault(audience) if audience else "must name at least one seller")
     faults.check_pattern("message_type", request.message_type, rules.KIND_PATTERN, rules.KIND_RULE)
-    faults.add("message", rules.text_fault(request.message, rules.MAX_TEXT))
+    faults.add(
+        "message", rules.text_fault(request.message, rules.MAX_TEXT) or rules.message_fault(request.message, urls)
+    )
     if len(urls) > rules.MAX_URLS:
         faults.add("urls", f"must have at most {rules.MAX_URLS} links")
     for index, url in enumerate(urls):
@@ -156,8 +153,17 @@ def close_of(request: wire.CloseOrderRequest) -> Close:
     faults.add("reason", rules.text_fault(request.reason, rules.MAX_REASON))
     if request.token < 1:
         faults.add("token", "must be at least 1")
+    if not 0 <= request.run <= max(request.token, 1):
+        faults.add("run", "must be at least 0 and at most the token")
     faults.raise_any()
-    return Close(ref=ref, end=end or OrderState.COMPLETED, by="buyer", reason=request.reason, token=request.token)
+    return Close(
+        ref=ref,
+        end=end or OrderState.COMPLETED,
+        by="buyer",
+        reason=request.reason,
+        token=request.token,
+        run=request.run,
+    )
 
 
 # ---- refusals of what cannot be read
@@ -175,7 +181,7 @@ def refused_follow_up(request: wire.FollowUpRequest, error: ServiceError) -> Con
 
 def refused_close(request: wire.CloseOrderRequest, error: ServiceError) -> Control:
     """The answer to a close that breaks a rule."""
-    return CloseAnswer(ref_of(request), error)
+    return CloseAnswer(ref_of(request), request.run, error)
 
 
 # ---- to the wire
@@ -278,6 +284,7 @@ def close_ack(answer: CloseAnswer) -> wire.CloseOrderAck:
     return wire.CloseOrderAck(
         tenant=answer.ref.tenant,
         order_req_id=answer.ref.key,
+        run=answer.run,
         outcome=_outcome_of(answer.error),
         detail="" if answer.error is None else detail_of(answer.error),
     )

@@ -217,7 +217,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         """Complete or cancel one order."""
         close = messages.close_of(request)
         self._orders.take_one(close)
-        return messages.close_ack(CloseAnswer(close.ref, None))
+        return messages.close_ack(CloseAnswer(close.ref, close.run, None))
 
 
 def _read_all(message: wire.TrunkUp) -> tuple[list[tuple[Any, Input]], list[Control]]:
@@ -245,7 +245,7 @@ def _answer(item: Input, error: ServiceError | None) -> Control:
         case FollowUp():
             return FollowUpAnswer(item.ref, item.follow_up_id, error)
         case Close():
-            return CloseAnswer(item.ref, error)
+            return CloseAnswer(item.ref, item.run, error)
         case OpenStream():
             error = error or Unavailable()
             _log_refusal(item, error)

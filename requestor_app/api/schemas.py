@@ -27,9 +27,10 @@ def _details_fit(details: Mapping[str, Any]) -> None:
         raise ValidationError(f"must be at most {rules.MAX_DETAILS} characters long as JSON")
 
 
-def _no_repeats(values: list[str]) -> None:
-    if len(set(values)) != len(values):
-        raise ValidationError("must not name anybody twice")
+def _audience_fits(sellers: list[str]) -> None:
+    fault = rules.audience_fault(sellers)
+    if fault is not None:
+        raise ValidationError(fault)
 
 
 class InitiateSchema(StrictSchema):
@@ -41,7 +42,7 @@ class InitiateSchema(StrictSchema):
         required=True, validate=validate.OneOf(rules.NOTIFICATION_TYPES), metadata={"example": "email"}
     )
     audience = fields.List(
-        IdField(), load_default=list, validate=[validate.Length(max=rules.MAX_AUDIENCE), _no_repeats]
+        IdField(), load_default=list, validate=[validate.Length(max=rules.MAX_AUDIENCE), _audience_fits]
     )
     details = fields.Dict(keys=fields.String(), load_default=None, validate=_details_fit)
 
@@ -65,8 +66,9 @@ class MessageSchema(StrictSchema):
     @validates_schema(skip_on_field_errors=True)
     def says_something(self, data: Mapping[str, Any], **_: Any) -> None:
         """Refuse a message with neither text nor links."""
-        if not data["message"].strip() and not data["urls"]:
-            raise ValidationError("must have a text or a link", "message")
+        fault = rules.message_fault(data["message"], data["urls"])
+        if fault is not None:
+            raise ValidationError(fault, "message")
 
 
 class FollowUpSchema(StrictSchema):
@@ -77,7 +79,7 @@ class FollowUpSchema(StrictSchema):
     audience = fields.List(
         IdField(),
         required=True,
-        validate=[validate.Length(min=1, max=rules.MAX_AUDIENCE), _no_repeats],
+        validate=[validate.Length(min=1, max=rules.MAX_AUDIENCE), _audience_fits],
         metadata={"example": ["seller1", "seller2"]},
     )
     message = fields.Nested(MessageSchema, required=True)

@@ -10,10 +10,16 @@ import pytest
 import requests
 
 from processor_app.bootstrap import Processor, build_processor
+from processor_app.domain import Close, OrderState
 from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor, build_requestor
+from requestor_app.domain import Event
 from requestor_app.settings import RequestorSettings
+from requestor_app.traffic import Incoming
+from service_kit.change import Ref
 from tests.conftest import Pair
+
+REF = Ref("default", "A1")
 
 
 @pytest.fixture
@@ -233,6 +239,42 @@ def test_a_follow_up_to_an_order_that_the_seller_completed_meanwhile_is_set_asid
         order = flow.order()
         assert (order["notes"][0]["last_error"], order["unsent_count"]) == ("The order is completed.", 0)
         assert order["notes_count"] == 1
+    finally:
+        last.lifecycle.stop()
+
+
+def test_a_close_that_waited_does_not_end_the_next_run(
+    running_processor: Processor, tmp_path: Path, http: requests.Session
+) -> None:
+    first = started_requestor(tmp_path, running_processor)
+    Flow(Pair(first, running_processor), http).opened()
+    first.lifecycle.stop()
+
+    # Without a trunk the buyer's cancel waits. The seller's completion arrives before it, and the buyer begins anew.
+    cut_off = make_requestor(tmp_path, running_processor)
+    cut_off.store.start()
+    cut_off.supervisor.start()
+    buyer = cut_off.app.test_client()
+    assert buyer.post("/api/v1/orders/A1/cancel").get_json()["state"] == "closing"
+    running_processor.orders.complete(Close(REF, OrderState.COMPLETED, "seller"))
+    end = Event(REF, 2, 1, "completed", 1, {"by": "seller", "reason": ""})
+    cut_off.supervisor.received(Incoming(events=[end]))
+    body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
+    assert buyer.post("/api/v1/orders/initiate", json=body).get_json()["message"] == "Order initiated successfully"
+    cut_off.supervisor.stop(5)
+    cut_off.store.stop()
+
+    last = started_requestor(tmp_path, running_processor)
+    try:
+        flow = Flow(Pair(last, running_processor), http)
+        flow.wait(lambda: flow.order()["unsent_count"] == 0)
+        order = flow.order()
+        assert (order["state"], order["stream"]["state"], order["run"]) == ("live", "open", 3)
+        assert [event["kind"] for event in flow.seller("GET", "/A1/events")["events"]] == [
+            "accepted",
+            "completed",
+            "accepted",
+        ]
     finally:
         last.lifecycle.stop()
 

@@ -20,6 +20,7 @@ from processor_app.domain import (
     OrderNotFound,
     OrderState,
     Reply,
+    RunEnded,
     order_of,
 )
 from service_kit.change import Change, Ref, Snapshot
@@ -209,6 +210,15 @@ def test_a_close_under_a_lower_token_is_fenced_and_the_seller_side_needs_none() 
     with pytest.raises(Fenced):
         domain.close(opened(), Close(REF, OrderState.CANCELLED, "buyer", token=4), now_ms=1)
     assert domain.close(opened(), Close(REF, OrderState.COMPLETED, "seller"), now_ms=1) is not None
+
+
+def test_a_close_ends_its_own_run_and_no_later_one() -> None:
+    second = opened(ended(opened()), token=6, run=6)
+    for run in (4, 5, 7):
+        with pytest.raises(RunEnded):
+            domain.close(second, Close(REF, OrderState.COMPLETED, "buyer", token=6, run=run), now_ms=1)
+    for run in (0, 6):
+        assert domain.close(second, Close(REF, OrderState.COMPLETED, "buyer", token=6, run=run), now_ms=1) is not None
 
 
 class ProcessorLife(RuleBasedStateMachine):

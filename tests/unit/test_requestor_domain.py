@@ -26,7 +26,7 @@ from requestor_app.domain import (
     order_of,
 )
 from service_kit.change import Change, Ref, Snapshot
-from service_kit.errors import Diverged, Fenced
+from service_kit.errors import Fenced
 
 REF = Ref("default", "A1")
 REQUEST = OrderRequest(REF, "s1", "email", ("seller1",), {"colour": "red"})
@@ -222,7 +222,7 @@ def test_a_close_is_asked_for_behind_the_notes_taken_before(kind: CloseKind) -> 
     assert the_order(snapshot).state is OrderState.CLOSING
     assert the_order(snapshot).unsent == 2
     assert snapshot.messages["close:1"].position > snapshot.messages["note:n1"].position
-    assert snapshot.messages["close:1"].body == {"kind": str(kind), "reason": "done"}
+    assert snapshot.messages["close:1"].body == {"run": 1, "kind": str(kind), "reason": "done"}
 
 
 def test_a_close_asked_for_again_changes_nothing() -> None:
@@ -302,6 +302,20 @@ def test_a_terminal_event_finishes_the_order_and_frees_its_claim(end: str, state
     assert (order.state, order.owner, order.is_unfinished) == (OrderState(end), "", False)
 
 
+def test_nothing_follows_the_end_of_a_run() -> None:
+    snapshot = received(initiated(), event(1, "accepted"), event(2, "completed"), event(3, "seller_replied"))
+    assert (applied_numbers(snapshot), the_order(snapshot).applied_seq) == ([1, 2], 2)
+
+
+def test_the_close_of_an_earlier_run_is_settled_by_its_own_name() -> None:
+    second = initiated(received(closing(initiated()), event(1, "accepted"), event(2, "cancelled")))
+    assert the_order(second).unsent == 1
+    answer = Acknowledgement(REF, "close:1", Outcome.REFUSED, "The run to be ended is not the present one.")
+    snapshot = received(second, answers=(answer,), token=2)
+    assert (the_order(snapshot).state, the_order(snapshot).unsent) == (OrderState.LIVE, 0)
+    assert snapshot.messages["close:1"].state == "set_aside"
+
+
 def test_an_accepted_message_is_settled() -> None:
     snapshot = received(noted(initiated()), answers=(Acknowledgement(REF, "note:n1", Outcome.ACCEPTED),))
     assert not snapshot.messages
@@ -339,13 +353,6 @@ def test_an_answer_that_comes_with_the_end_of_the_order_counts() -> None:
 def test_what_comes_under_another_token_is_fenced(token: int) -> None:
     with pytest.raises(Fenced):
         domain.receive(initiated(), [event(1, "accepted")], [], token=token, now_ms=1)
-
-
-def test_a_requestor_that_knows_more_than_the_processor_has_diverged() -> None:
-    domain.check_opened(3, 3)
-    domain.check_opened(0, 3)
-    with pytest.raises(Diverged):
-        domain.check_opened(4, 3)
 
 
 @settings(deadline=None)

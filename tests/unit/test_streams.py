@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +213,40 @@ def test_a_superseded_stream_gives_its_part_of_the_window_back(hub: StreamHub, o
     open_order(orders, second, stream_id="st2")
     open_order(orders, first, key="B2")
     assert sent_numbers(hub, first) == [1]
+
+
+@pytest.fixture
+def eager_switches() -> Iterator[None]:
+    """Threads take turns as often as they can, so that a gap between two steps shows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("eager_switches")
+def test_streams_that_move_while_they_send_leave_nothing_in_the_window(hub: StreamHub, orders: Orders) -> None:
+    first = outlet(hub)
+    open_order(orders, first)
+    for number in range(20):
+        reply(orders, number)
+    trunks = [first, outlet(hub), outlet(hub)]
+
+    def send(trunk: Outlet) -> None:
+        while hub.next_batch(trunk, 0.01) is not None:
+            pass
+
+    senders = [threading.Thread(target=send, args=(trunk,)) for trunk in trunks[:2]]
+    for sender in senders:
+        sender.start()
+    for token in range(2, 1_500):
+        hub.attach(opened(token, f"st{token}"), trunks[token % 2])
+    hub.attach(opened(1_500), trunks[2])
+    for trunk in trunks[:2]:
+        trunk.end()
+    for sender in senders:
+        sender.join(10)
+    assert [trunk.unacknowledged for trunk in trunks] == [0, 0, 0]
 
 
 def test_an_unregistered_call_takes_its_streams_with_it(hub: StreamHub) -> None:
