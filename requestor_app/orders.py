@@ -193,12 +193,12 @@ class Orders:
     def tracking_status(self, tenant: str, *, cursor: str | None, limit: int) -> TrackingStatus:
         """Counts from the store; a stream is active from the claim of its order to the order's end."""
         states = self._store.counts(tenant)
-        page = self._store.page(tenant=tenant, cursor=cursor, limit=limit)
+        page = self._store.keys(tenant, cursor=cursor, limit=limit)
         return TrackingStatus(
             total_orders=sum(states.values()),
             active_streams=states.get(OrderState.LIVE, 0) + states.get(OrderState.CLOSING, 0),
             open_streams=self._tracking.count(StreamState.OPEN, StreamState.ENDING),
             states=states,
-            order_ids=tuple(record.ref.key for record in page.records),
+            order_ids=page.keys,
             next_cursor=page.next_cursor,
         )

@@ -23,6 +23,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPage:
+    """One page of records' keys, newest first. ``next_cursor`` is None on the last page."""
+
+    keys: tuple[str, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """How long an instance may act for its orders, in milliseconds of the store's clock."""
 
@@ -91,6 +99,12 @@ class Store(Protocol):
         limit: int = 100,
     ) -> Page:
         """Records newest first, filtered. ``tenant=None`` reads all tenants (recovery only).
+
+        Raises `InvalidInput` for a cursor that no page gave out.
+        """
+
+    def keys(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> KeyPage:
+        """The keys of a tenant's records, newest first, much cheaper than the records; cursors are those of `page`.
 
         Raises `InvalidInput` for a cursor that no page gave out.
         """

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from service_kit.change import Change, Entry, Message, Record, Ref, Step
 from service_kit.errors import StartRefused, StoreUnavailable
-from service_kit.storage.contract import Lease, Page
+from service_kit.storage.contract import KeyPage, Lease, Page
 from service_kit.storage.sqlite_batch import (
     ENTRY_COLUMNS,
     MESSAGE_COLUMNS,
@@ -226,6 +226,15 @@ class SqliteStore:
                 connection.execute("COMMIT")
         next_cursor = cursor_of_id(rows[limit - 1][0]) if len(rows) > limit else None
         return Page(tuple(record_of(row) for row in rows[:limit]), next_cursor)
+
+    def keys(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> KeyPage:
+        """The keys of a tenant's records, newest first. Raises `InvalidInput` for a cursor that no page gave out."""
+        before_id = MAX_ID if cursor is None else id_of_cursor(cursor)
+        # The plus sign keeps SQLite to the order of ids.
+        query = "SELECT id, key FROM records WHERE id < ? AND +tenant = ? ORDER BY id DESC LIMIT ?"
+        rows = self._rows(query, (before_id, tenant, limit + 1))
+        next_cursor = cursor_of_id(rows[limit - 1][0]) if len(rows) > limit else None
+        return KeyPage(tuple([key for _, key in rows[:limit]]), next_cursor)
 
     def counts(self, tenant: str | None) -> dict[str, int]:
         """How many records stand in each state."""
