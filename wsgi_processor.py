@@ -8,6 +8,7 @@ from typing import Any
 from processor_app.bootstrap import build_processor, create_app
 from processor_app.settings import PREFIX, ProcessorSettings
 from service_kit.errors import StartRefused
+from service_kit.failpoints import check_failpoints
 from service_kit.lifecycle import report_refusal, run_until_stopped
 from service_kit.logs import configure_logs, get_logger
 from service_kit.settings import load_settings, unknown_variables
@@ -23,6 +24,7 @@ def __getattr__(name: str) -> Any:
 def main() -> int:
     """Settings, parts, start, serve until a signal, stop; answers the exit status."""
     try:
+        check_failpoints()
         settings = load_settings(ProcessorSettings, PREFIX)
         configure_logs(settings.log_format, settings.log_level, service="processor")
         parts = build_processor(settings)

@@ -12,11 +12,18 @@ from processor_app.domain import Close, FollowUp, OpenStream, Order, OrderNotFou
 from processor_app.streams import Opened, Outlet, StreamHub
 from service_kit.change import Change, Entry, Ref, Step
 from service_kit.errors import Fenced, ServiceError, Unavailable
+from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
 
 log = get_logger(__name__)
+
+_TAKING = failpoint("processor.taking")
+_TAKEN = failpoint("processor.taken")
+_ATTACHED = failpoint("processor.attached")
+_REPLY_KEPT = failpoint("processor.reply.kept")
+_COMPLETION_KEPT = failpoint("processor.complete.kept")
 
 #: What a requestor hands over.
 Input: TypeAlias = OpenStream | FollowUp | Close
@@ -41,8 +48,10 @@ class Orders:
 
     def take(self, inputs: Sequence[Input]) -> list[Change | ServiceError | None]:
         """Apply inputs in their order in one durable commit; each has its own result, None when nothing changed."""
+        _TAKING()
         at_ms = now_ms()
         results = [_public(result) for result in self._store.update_all([_step(item, at_ms) for item in inputs])]
+        _TAKEN()
         self._hub.publish([r.record.ref for r in results if isinstance(r, Change) and r.entries])
         return results
 
@@ -63,6 +72,7 @@ class Orders:
                 outcomes.append(None)
             except ServiceError as error:
                 outcomes.append(error)
+        _ATTACHED()
         return outcomes
 
     # ---- from the seller side
@@ -71,6 +81,7 @@ class Orders:
         """Keep a seller's reply and send it on; False when it was there already."""
         step = partial(domain.accept_reply, reply=reply, now_ms=now_ms())
         change = self._store.update(Step(reply.ref, step, entry_ids=(domain.reply_entry_id(reply.reply_id),)))
+        _REPLY_KEPT()
         self._publish(change)
         log.info(
             f"Seller {reply.seller_id} replied to order {reply.ref.key}",
@@ -83,6 +94,7 @@ class Orders:
     def complete(self, close: Close) -> Order:
         """Complete an order from the seller side and send it on; repeating it changes nothing."""
         change = self._store.update(Step(close.ref, partial(domain.close, wish=close, now_ms=now_ms())))
+        _COMPLETION_KEPT()
         self._publish(change)
         log.info(
             f"Order {close.ref.key} completed by the seller side",

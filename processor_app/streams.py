@@ -17,6 +17,7 @@ from typing import TypeAlias
 from processor_app.domain import FINISHED
 from service_kit.change import Entry, Ref
 from service_kit.errors import Fenced, ServiceError
+from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 
@@ -28,6 +29,8 @@ MAX_CONTROLS = 65_536
 BATCH = 1_024
 
 log = get_logger(__name__)
+
+_READ = failpoint("processor.events.read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +328,7 @@ class StreamHub:
                 self._mark_if_live(stream)
             time.sleep(0.2)
             return Batch(controls, (), outlet.queue_depth)
+        _READ()
         events: list[tuple[Stream, Entry]] = []
         with self._lock:  # a stream that leaves its outlet takes along what it holds of the window
             for ref, entries in logs.items():

@@ -12,11 +12,18 @@ from requestor_app.domain import CloseKind, FollowUp, Order, OrderNotFound, Orde
 from requestor_app.supervisor import Supervisor, fingerprint_of
 from requestor_app.tracking import OrderTracking, StreamState, StreamView, Tracked
 from service_kit.change import Entry, Message, Record, Ref, Step
+from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
 
 log = get_logger(__name__)
+
+_RESERVED = failpoint("requestor.initiate.reserved")
+_CLAIMED = failpoint("requestor.initiate.claimed")
+_LAUNCHED = failpoint("requestor.initiate.launched")
+_NOTE_KEPT = failpoint("requestor.follow_up.kept")
+_CLOSE_KEPT = failpoint("requestor.close.kept")
 
 #: How many notes and deliveries one answer holds at most; the rest is in the order's events.
 MAX_LISTED = 1_000
@@ -79,6 +86,7 @@ class Orders:
         if isinstance(slot, StreamView):
             return self._refuse_duplicate(request)
         try:
+            _RESERVED()
             decide = partial(
                 domain.initiate,
                 request=request,
@@ -89,6 +97,7 @@ class Orders:
             change = self._store.update(Step(request.ref, decide))
             if change is None:
                 return self._refuse_duplicate(request)
+            _CLAIMED()
             log.info(
                 f"Added order {request.ref.key} to tracking list",
                 action="order.tracked",
@@ -96,6 +105,7 @@ class Orders:
                 session_id=request.session_id,
             )
             self._supervisor.launch(order_of(change.record))
+            _LAUNCHED()
             return True
         finally:
             if isinstance(slot, Tracked):
@@ -121,6 +131,7 @@ class Orders:
         change = self._store.update(step)
         if change is None:
             return False
+        _NOTE_KEPT()
         self._supervisor.nudge(note.ref)
         log.info(
             f"Added follow-up note to order tracking for {note.ref.key}",
@@ -141,6 +152,7 @@ class Orders:
         change = self._store.update(step)
         if change is None:
             return self.get(ref)
+        _CLOSE_KEPT()
         self._supervisor.nudge(ref)
         log.info(f"Asked to {kind} order {ref.key}", action="order.close_requested", order_req_id=ref.key, kind=kind)
         return order_of(change.record)

@@ -27,6 +27,7 @@ from requestor_app.tracking import OrderTracking, StreamState, Tracked
 from requestor_app.traffic import Closed, Closing, Incoming, Opened, Opening, Outgoing, Refusal, Refused, Relay
 from service_kit.change import Change, Message, Ref, Step
 from service_kit.errors import Fenced, ServiceError
+from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
@@ -39,6 +40,12 @@ MAX_OPENING = 2_048
 RETRY_S = 1.0
 
 log = get_logger(__name__)
+
+_RECOVERED_PAGE = failpoint("requestor.recovery.page_claimed")
+_RENEWING = failpoint("requestor.lease.renewing")
+_TAKEN = failpoint("requestor.trunk.taken")
+_RECEIVED = failpoint("requestor.trunk.received")
+_APPLIED = failpoint("requestor.trunk.applied")
 
 
 class Supervisor:
@@ -115,6 +122,7 @@ class Supervisor:
                 if result is not None:
                     self._track(order_of(result.record))
                     recovered += 1
+            _RECOVERED_PAGE()
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -152,6 +160,7 @@ class Supervisor:
             self._open_again(retries)
 
     def _renew(self) -> None:
+        _RENEWING()
         try:
             self._store.renew_lease(self._instance_id, int(self._lease_s * 1000))
             self._lease_error = None
@@ -228,6 +237,7 @@ class Supervisor:
                 self._dirty.update(dict.fromkeys(dirty))
             self._stopping.wait(0.2)
             relays, closings = [], []
+        _TAKEN()
         return Outgoing(self._begin(orders), relays, closings, acks, queue_depth=len(self._fresh) + len(self._dirty))
 
     def _has_work(self) -> bool:
@@ -287,6 +297,7 @@ class Supervisor:
 
         Raises when the store cannot take it; the trunk is then built anew and nothing is lost.
         """
+        _RECEIVED()
         self._note_openings(incoming)
         events: dict[Ref, list[Event]] = {}
         answers: dict[Ref, list[Acknowledgement]] = {}
@@ -298,7 +309,9 @@ class Supervisor:
             return
         refs = list(events | answers)
         steps = [self._receive_step(ref, events.get(ref, []), answers.get(ref, [])) for ref in refs]
-        for ref, result in zip(refs, self._store.update_all(steps), strict=True):
+        results = self._store.update_all(steps)
+        _APPLIED()
+        for ref, result in zip(refs, results, strict=True):
             self._settle(ref, events.get(ref, []), answers.get(ref, []), result)
 
     def _receive_step(self, ref: Ref, events: list[Event], answers: list[Acknowledgement]) -> Step:

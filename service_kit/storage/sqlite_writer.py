@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from service_kit.change import Change, Step
 from service_kit.errors import StoreFull, StoreUnavailable
+from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.sqlite_batch import Batch
 
@@ -23,6 +24,10 @@ T = TypeVar("T")
 Result: TypeAlias = Change | Exception | None
 
 log = get_logger(__name__)
+
+_BEGINNING = failpoint("store.beginning")
+_COMMITTING = failpoint("store.committing")
+_COMMITTED = failpoint("store.committed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class Writer:
                 for job in jobs:
                     job.finish(error=public_error(error))
                 return
-            # A step that cannot even be stored (a number beyond 64 bits, a seq that is taken) harms no other.
+            # What cannot even be stored (a number beyond 64 bits, a seq that is taken) harms no other step.
             outcomes = iter([self._decide_alone(step) for job in jobs for step in job.steps])
         for job in jobs:
             job.finish([next(outcomes) for _ in job.steps])
@@ -192,9 +197,12 @@ class Writer:
         """Do the work in one transaction. A failed one leaves nothing; the next tries anew, so the store heals."""
         began_s = time.perf_counter()
         try:
+            _BEGINNING()
             self._connection.execute("BEGIN IMMEDIATE")
             result = work(self._connection)
+            _COMMITTING()
             self._connection.execute("COMMIT")
+            _COMMITTED()
         except BaseException as error:
             with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
@@ -229,9 +237,17 @@ def _decided(batch: Batch, step: Step) -> Result:
 
 
 def _is_of_the_store(error: BaseException) -> bool:
-    """Whether the file or its disk is in trouble, and not the data of one step at fault."""
-    own = sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError | sqlite3.InterfaceError
-    return isinstance(error, sqlite3.Error) and not isinstance(error, own)
+    """Whether anything but the data of one step may be at fault: the file, its disk, or the engine."""
+    of_one_step = (
+        sqlite3.IntegrityError,
+        sqlite3.DataError,
+        sqlite3.ProgrammingError,
+        sqlite3.InterfaceError,
+        ValueError,
+        TypeError,
+        OverflowError,
+    )
+    return not isinstance(error, of_one_step)
 
 
 def public_error(error: BaseException) -> StoreUnavailable:
