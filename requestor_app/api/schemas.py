@@ -42,7 +42,7 @@ class InitiateSchema(StrictSchema):
         required=True, validate=validate.OneOf(rules.NOTIFICATION_TYPES), metadata={"example": "email"}
     )
     audience = fields.List(
-        IdField(), load_default=list, validate=[validate.Length(max=rules.MAX_AUDIENCE), _audience_fits]
+        IdField(), load_default=list, validate=_audience_fits, metadata={"maxItems": rules.MAX_AUDIENCE}
     )
     details = fields.Dict(keys=fields.String(), load_default=None, validate=_details_fit)
 
@@ -79,8 +79,8 @@ class FollowUpSchema(StrictSchema):
     audience = fields.List(
         IdField(),
         required=True,
-        validate=[validate.Length(min=1, max=rules.MAX_AUDIENCE), _audience_fits],
-        metadata={"example": ["seller1", "seller2"]},
+        validate=[validate.Length(min=1), _audience_fits],
+        metadata={"maxItems": rules.MAX_AUDIENCE, "example": ["seller1", "seller2"]},
     )
     message = fields.Nested(MessageSchema, required=True)
 
