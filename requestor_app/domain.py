@@ -270,21 +270,21 @@ def same_content(order: Order, request: OrderRequest) -> bool:
     )
 
 
-def initiate(snapshot: Snapshot, request: OrderRequest, *, owner: str, token_floor: int, now_ms: int) -> Change | None:
+def initiate(snapshot: Snapshot, request: OrderRequest, *, owner: str, now_ms: int) -> Change | None:
     """Claim a new order, or begin a new run of a finished one; None when the same order is live already.
 
     Raises `OrderHeld` when the order is live with another session or content.
     """
     before = snapshot.record
     head = created_ms = notes_count = unsent = 0
-    token = token_floor + 1
+    token = snapshot.token_floor + 1
     if before is not None:
         old = order_of(before)
         if old.is_unfinished:
             if same_content(old, request):
                 return None
             raise OrderHeld("An order with this id is live with another session or another content.")
-        token = max(old.token, token_floor) + 1
+        token = max(old.token, snapshot.token_floor) + 1
         head, created_ms, notes_count, unsent = old.head, old.created_ms, old.notes_count, old.unsent
     order = Order(
         ref=request.ref,

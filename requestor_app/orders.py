@@ -91,7 +91,6 @@ class Orders:
                 domain.initiate,
                 request=request,
                 owner=self._instance_id,
-                token_floor=self._store.token_floor(),
                 now_ms=at_ms,
             )
             change = self._store.update(Step(request.ref, decide))

@@ -78,7 +78,8 @@ class Change:
     """What one step does to a record, atomically.
 
     ``expect`` is the version that must be stored (None: no record may be there); the new ``record`` carries the next
-    version. Entries are appended, outbox messages put (by ``message_id``), settled messages removed.
+    version. Entries are appended, outbox messages put (by ``message_id``), settled messages removed. With
+    ``forget_through`` the log's entries up to that number go, those of this Change excepted.
     """
 
     expect: int | None
@@ -86,15 +87,20 @@ class Change:
     entries: tuple[Entry, ...] = ()
     puts: tuple[Message, ...] = ()
     settles: tuple[str, ...] = ()
+    forget_through: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a step decides on: the record (None when there is none) and the entries and messages it asked for."""
+    """What a step decides on: the record (None when there is none) and the entries and messages it asked for.
+
+    ``token_floor`` is the highest token of any record that was purged: the first token of a new record must be above.
+    """
 
     record: Record | None
     entries: Mapping[str, Entry] = field(default_factory=dict)
     messages: Mapping[str, Message] = field(default_factory=dict)
+    token_floor: int = 0
 
 
 #: A pure function that may run more than once. None means "nothing to change"; a ServiceError refuses the step.

@@ -88,6 +88,9 @@ class Store(Protocol):
     def due(self, now_ms: int, *, limit: int = 1000) -> list[tuple[Ref, Message]]:
         """Pending messages of all records whose time has come, oldest first."""
 
+    def pending_refs(self) -> list[Ref]:
+        """Every record that has a pending message."""
+
     def page(
         self,
         *,
@@ -131,11 +134,12 @@ class Store(Protocol):
 
     # ---- cleanup
 
-    def token_floor(self) -> int:
-        """The highest token of any record that was purged; a new record's first token must be above it."""
+    def stale(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> list[Ref]:
+        """Records in one of the states, last changed before the time and with no pending message."""
 
     def purge(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> int:
-        """Remove records in one of the states, last changed before the time and with no pending message.
+        """Remove such records with their logs and outboxes; answers how many went.
 
-        Their log and outbox go with them; the token floor rises to their highest token. Answers how many went.
+        The floor that every `Snapshot` carries rises to their highest token. A record that changes at the same moment
+        is looked at again before it goes.
         """

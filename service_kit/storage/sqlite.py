@@ -37,10 +37,13 @@ from service_kit.times import now_ms
 
 #: Records that one transaction purges; callers that write wait no longer than for these.
 _PURGE_BATCH = 500
+#: What `check` writes, to see whether there is room again; more than any order or note needs.
+_PROBE_BYTES = 256 * 1024
 #: A list of ids, given as JSON.
 _LISTED = "(SELECT value FROM json_each(?))"
-#: Every record of a list of ((tenant, key), number), given as JSON.
-_EACH_NAMED = """FROM json_each(?) j JOIN records r
+#: Every record of a list of ((tenant, key), number), given as JSON. CROSS JOIN fixes the nesting of the loops, so rows
+#: come record by record in the order of an index, and reading ends at the limit instead of sorting all there is.
+_EACH_NAMED = """FROM json_each(?) j CROSS JOIN records r
     ON r.tenant = json_extract(j.value, '$[0][0]') AND r.key = json_extract(j.value, '$[0][1]')"""
 
 T = TypeVar("T")
@@ -58,7 +61,6 @@ class SqliteStore:
         self._thread: threading.Thread | None = None
         self._writer: Writer | None = None
         self._readers: ReaderPool | None = None
-        self._token_floor = 0
 
     # ---- the component
 
@@ -80,7 +82,6 @@ class SqliteStore:
         except BaseException:
             self._lock_file.release()
             raise
-        (self._token_floor,) = connection.execute("SELECT value FROM meta WHERE name = 'token_floor'").fetchone()
         (next_id,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM records").fetchone()
         writer, readers = Writer(connection, next_id), ReaderPool(self.path)
         self._writer, self._readers = writer, readers
@@ -111,7 +112,8 @@ class SqliteStore:
             return "the store is not running"
         if self._writer.failure is not None:
             with suppress(StoreUnavailable):
-                self._writer.call(_probe)
+                for size in (_PROBE_BYTES, 0):
+                    self._writer.call(partial(_probe, size))
         return self._writer.failure
 
     def stats(self) -> StoreStats:
@@ -171,8 +173,7 @@ class SqliteStore:
         """For each record its entries with ``seq`` above the given one, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {ENTRY_COLUMNS} {_EACH_NAMED} "
-            "JOIN entries e ON e.record = r.id AND e.seq > json_extract(j.value, '$[1]') "
-            "ORDER BY j.key, e.seq LIMIT ?",
+            "CROSS JOIN entries e ON e.record = r.id AND e.seq > json_extract(j.value, '$[1]') LIMIT ?",
             (pairs(after.items()), limit),
         )
         return _grouped(rows, entry_of)
@@ -190,8 +191,8 @@ class SqliteStore:
         """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} {_EACH_NAMED} "
-            "JOIN outbox o ON o.record = r.id AND o.state = 'pending' AND o.position > json_extract(j.value, '$[1]') "
-            "ORDER BY j.key, o.position LIMIT ?",
+            "CROSS JOIN outbox o INDEXED BY outbox_by_position "
+            "ON o.record = r.id AND o.position > json_extract(j.value, '$[1]') AND o.state = 'pending' LIMIT ?",
             (pairs(after.items()), limit),
         )
         return _grouped(rows, message_of)
@@ -204,6 +205,14 @@ class SqliteStore:
             (now_ms, limit),
         )
         return [(Ref(row[0], row[1]), message_of(row[2:])) for row in rows]
+
+    def pending_refs(self) -> list[Ref]:
+        """Every record that has a pending message."""
+        rows = self._rows(
+            "SELECT r.tenant, r.key FROM (SELECT DISTINCT record FROM outbox WHERE state = 'pending') p "
+            "JOIN records r ON r.id = p.record"
+        )
+        return [Ref(*row) for row in rows]
 
     def page(
         self,
@@ -277,10 +286,13 @@ class SqliteStore:
 
     # ---- cleanup
 
-    def token_floor(self) -> int:
-        """The highest token of any record that was purged."""
-        self._writing()
-        return self._token_floor
+    def stale(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> list[Ref]:
+        """Records in one of the states, last changed before the time and with no pending message."""
+        where, parameters = _purgeable(states, before_ms)
+        rows = self._rows(
+            f"SELECT r.tenant, r.key FROM records r WHERE {where} ORDER BY r.id LIMIT ?", (*parameters, limit)
+        )
+        return [Ref(*row) for row in rows]
 
     def purge(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> int:
         """Remove finished records with everything that is theirs; answers how many went."""
@@ -305,14 +317,15 @@ class SqliteStore:
         connection.executemany(
             "UPDATE counts SET n = n - 1 WHERE tenant = ? AND state = ?", [(row[1], row[2]) for row in rows]
         )
-        # Raised before the commit: too high a floor harms nothing, too low a one would let a token come twice.
-        self._token_floor = max([self._token_floor, *(row[3] for row in rows)])
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'token_floor'", (self._token_floor,))
+        connection.execute(
+            "UPDATE meta SET value = max(value, ?) WHERE name = 'token_floor'",
+            (max([0, *(row[3] for row in rows)]),),
+        )
         return len(rows)
 
 
-def _probe(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'")
+def _probe(size: int, connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE meta SET value = zeroblob(?) WHERE name = 'probe'", (size,))
 
 
 def _purgeable(states: Sequence[str], before_ms: int) -> tuple[str, tuple[Any, ...]]:

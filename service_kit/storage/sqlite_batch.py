@@ -38,6 +38,8 @@ _PUT_RECORD = """
 _PUT_ENTRY = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
 _PUT_MESSAGE = "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DROP_MESSAGE = "DELETE FROM outbox WHERE record = ? AND message_id = ?"
+_FORGET = "DELETE FROM entries WHERE record = ? AND seq <= ?"
+_SELECT_FLOOR = "SELECT value FROM meta WHERE name = 'token_floor'"
 _ADD_COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (tenant, state) DO UPDATE SET n = n + excluded.n"
 
 
@@ -81,11 +83,14 @@ class Batch:
         self._messages: dict[tuple[int, str], Message | None] = {}
         self._new_entries: list[tuple[Any, ...]] = []
         self._touched: dict[tuple[int, str], tuple[Any, ...] | None] = {}
+        self._forgets: dict[int, int] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._token_floor = 0
 
     def load(self, steps: Sequence[Step]) -> None:
         """Read what the steps will want to see: one query for records, entries and messages each."""
         execute = self._connection.execute
+        (self._token_floor,) = execute(_SELECT_FLOOR).fetchone()
         refs = {step.ref for step in steps}
         for row in execute(_SELECT_RECORDS, (pairs(refs),)):
             record = record_of(row)
@@ -114,7 +119,7 @@ class Batch:
     def _snapshot(self, step: Step) -> Snapshot:
         record = self._records.get(step.ref)
         if record is None:
-            return Snapshot(None)
+            return Snapshot(None, token_floor=self._token_floor)
         record_id = self._ids[step.ref]
         entries = {name: self._entries.get((record_id, name)) for name in step.entry_ids}
         messages = {name: self._messages.get((record_id, name)) for name in step.message_ids}
@@ -122,6 +127,7 @@ class Batch:
             record,
             {name: entry for name, entry in entries.items() if entry is not None},
             {name: message for name, message in messages.items() if message is not None},
+            self._token_floor,
         )
 
     def _apply(self, ref: Ref, change: Change) -> None:
@@ -141,6 +147,7 @@ class Batch:
             self._ids[ref] = record_id
             self.next_id += 1
         self._records[ref], self._bodies[ref] = after, body
+        self._forget(record_id, change.forget_through)
         self._new_entries += entries
         for entry in change.entries:
             self._entries[record_id, entry.entry_id] = entry
@@ -155,6 +162,13 @@ class Batch:
             if before is not None:
                 self._counts[ref.tenant, before.state] -= 1
 
+    def _forget(self, record_id: int, through: int) -> None:
+        if through:
+            self._forgets[record_id] = max(through, self._forgets.get(record_id, 0))
+            self._new_entries = [row for row in self._new_entries if row[0] != record_id or row[1] > through]
+            for name in [n for n, e in self._entries.items() if n[0] == record_id and e.seq <= through]:
+                del self._entries[name]
+
     def _check_entries(self, record_id: int, entries: Sequence[Entry]) -> None:
         for entry in entries:
             if (record_id, entry.entry_id) in self._entries:
@@ -166,6 +180,8 @@ class Batch:
         if not self._bodies:
             return
         many(_PUT_RECORD, [_record_row(self._ids[ref], self._records[ref], body) for ref, body in self._bodies.items()])
+        if self._forgets:
+            many(_FORGET, list(self._forgets.items()))
         if self._new_entries:
             many(_PUT_ENTRY, self._new_entries)
         if self._touched:

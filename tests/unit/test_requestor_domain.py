@@ -53,7 +53,8 @@ def the_order(snapshot: Snapshot) -> Order:
 
 
 def initiated(snapshot: Snapshot = EMPTY, *, token_floor: int = 0) -> Snapshot:
-    return after(snapshot, domain.initiate(snapshot, REQUEST, owner="me", token_floor=token_floor, now_ms=1000))
+    snapshot = replace(snapshot, token_floor=token_floor)
+    return after(snapshot, domain.initiate(snapshot, REQUEST, owner="me", now_ms=1000))
 
 
 def noted(snapshot: Snapshot, note: FollowUp = NOTE) -> Snapshot:
@@ -99,7 +100,7 @@ def test_a_new_order_begins_above_the_token_floor() -> None:
 @pytest.mark.parametrize("state", ["live", "closing"])
 def test_the_same_order_again_changes_nothing_while_it_is_unfinished(state: str) -> None:
     snapshot = initiated() if state == "live" else closing(initiated())
-    assert domain.initiate(snapshot, REQUEST, owner="other", token_floor=9, now_ms=2000) is None
+    assert domain.initiate(snapshot, REQUEST, owner="other", now_ms=2000) is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_the_same_order_again_changes_nothing_while_it_is_unfinished(state: str)
 def test_an_unfinished_order_with_other_content_is_held(other: dict[str, Any], state: str) -> None:
     snapshot = initiated() if state == "live" else closing(initiated())
     with pytest.raises(OrderHeld) as caught:
-        domain.initiate(snapshot, replace(REQUEST, **other), owner="me", token_floor=0, now_ms=2000)
+        domain.initiate(snapshot, replace(REQUEST, **other), owner="me", now_ms=2000)
     assert "s1" not in caught.value.detail
 
 
@@ -126,7 +127,7 @@ def test_an_unfinished_order_with_other_content_is_held(other: dict[str, Any], s
 def test_a_finished_order_begins_a_new_run_with_a_higher_token(end: str) -> None:
     before = finished(noted(initiated()), end)
     request = replace(REQUEST, session_id="s2", details=None)
-    snapshot = after(before, domain.initiate(before, request, owner="me", token_floor=0, now_ms=5000))
+    snapshot = after(before, domain.initiate(before, request, owner="me", now_ms=5000))
     order = the_order(snapshot)
     assert (order.state, order.token, order.run, order.applied_seq) == (OrderState.LIVE, 2, 2, 0)
     assert (order.session_id, order.details, order.created_ms, order.notes_count) == ("s2", None, 1000, 1)
