@@ -42,8 +42,8 @@ def test_every_call_is_described(app: Flask, section: str) -> None:
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    (part,) = [part for part in re.split(r"^## ", text_of("rest.md"), flags=re.M) if part.startswith(section)]
-    assert set(re.findall(r"^\| `([^`]+)` \|", part, flags=re.M)) == calls
+    (part,) = [part for part in re.split(r"^## ", text_of("rest.md"), flags=re.MULTILINE) if part.startswith(section)]
+    assert set(re.findall(r"^\| `([^`]+)` \|", part, flags=re.MULTILINE)) == calls
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT_FOLDER)))
