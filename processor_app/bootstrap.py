@@ -17,8 +17,11 @@ from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
+from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lifecycle import Lifecycle
+from service_kit.rpc.options import Pulse
+from service_kit.rpc.probe import LoopbackProbe
 from service_kit.rpc.server import GrpcServer
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
@@ -28,7 +31,8 @@ from service_kit.web.app import create_base_app
 from service_kit.web.server import WebServer
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
-HEARTBEAT_S = 2.0
+#: Between two runs of the cleanup; shorter with a shorter retention.
+CLEANUP_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ def build_processor(settings: ProcessorSettings) -> Processor:
     store = open_store(settings.store, base_folder=PROJECT_FOLDER)
     hub = StreamHub(store)
     orders = Orders(store, hub)
-    servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=HEARTBEAT_S)
+    pulse = Pulse(settings.keepalive_ms)
+    servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=pulse.heartbeat_s)
     grpc_server = GrpcServer(
         settings.host,
         settings.grpc_port,
@@ -62,13 +67,24 @@ def build_processor(settings: ProcessorSettings) -> Processor:
         port_setting=f"{PREFIX}_GRPC_PORT",
         before_stop=servicer.announce_stop,
     )
-    watch = StallWatch(hub)
-    health = Health({"store": store.check, "grpc": grpc_server.check, "watch": watch.check})
+    probe = LoopbackProbe(lambda: f"{settings.host}:{grpc_server.port}")
+    watch = StallWatch(hub, silence_s=pulse.silence_s, every_s=pulse.watch_s)
+    cleanup = Cleanup(partial(orders.prune, settings.retention_s), every_s=min(CLEANUP_S, settings.retention_s / 2))
+    health = Health(
+        {
+            "store": store.check,
+            "grpc": grpc_server.check,
+            "grpc-probe": probe.check,
+            "watch": watch.check,
+            "cleanup": cleanup.check,
+        },
+        facts={"cleanup": cleanup.facts},
+    )
     app = create_base_app(__package__ or "processor_app", health=health, title="Order processor", version=VERSION)
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
     web = WebServer(app, settings.host, settings.port, port_setting=f"{PREFIX}_PORT")
-    lifecycle = Lifecycle([store, watch, grpc_server, web])
+    lifecycle = Lifecycle([store, watch, grpc_server, probe, cleanup, web])
     return Processor(settings, app, store, hub, orders, grpc_server, web, lifecycle)
 
 

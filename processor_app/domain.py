@@ -3,7 +3,8 @@
     (open stream) ──▶ live ──complete──▶ completed ──open stream with a higher run──▶ live
                         └────cancel────▶ cancelled ──────────────┘
 
-The log's entries are the order's events; their numbers go on over the runs of an order.
+The log's entries are the order's events; their numbers go on over the runs of an order. The cleanup takes the log of an
+order that ended long ago; such an order is ``pruned``, and its record says how it ended until that goes too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from service_kit.change import Body, Change, Entry, Record, Ref, Snapshot, next_version
-from service_kit.errors import Conflict, Diverged, Fenced, NotFound
+from service_kit.errors import Conflict, Diverged, Fenced, NotFound, Pruned
 
 
 class OrderState(StrEnum):
@@ -22,6 +23,7 @@ class OrderState(StrEnum):
     LIVE = "live"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
+    PRUNED = "pruned"
 
 
 class Answer(StrEnum):
@@ -32,13 +34,16 @@ class Answer(StrEnum):
     MESSAGE = "message"
 
 
-FINISHED = (OrderState.COMPLETED, OrderState.CANCELLED)
+#: The ends of a run.
+ENDS = (OrderState.COMPLETED, OrderState.CANCELLED)
+FINISHED = (*ENDS, OrderState.PRUNED)
 
 #: What the seller side may do in each state.
 ALLOWED_ACTIONS: Mapping[OrderState, tuple[str, ...]] = {
     OrderState.LIVE: ("reply", "complete"),
     OrderState.COMPLETED: (),
     OrderState.CANCELLED: (),
+    OrderState.PRUNED: (),
 }
 
 
@@ -127,7 +132,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as its record says it. ``run_start`` is the number of the last event before the present run."""
+    """An order as its record says it. ``run_start`` is the number of the last event before the present run.
+
+    ``ended`` is how a pruned order ended; None for any other.
+    """
 
     ref: Ref
     state: OrderState
@@ -142,6 +150,7 @@ class Order:
     head_seq: int = 0
     notes_count: int = 0
     updated_ms: int = 0
+    ended: OrderState | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -171,10 +180,13 @@ def order_of(record: Record) -> Order:
         head_seq=body["head_seq"],
         notes_count=body["notes_count"],
         updated_ms=record.updated_ms,
+        ended=OrderState(body["ended"]) if record.state == OrderState.PRUNED else None,
     )
 
 
-def _change(before: Record | None, after: Order, now_ms: int, entries: Sequence[Entry] = ()) -> Change:
+def _change(
+    before: Record | None, after: Order, now_ms: int, entries: Sequence[Entry] = (), *, forget_through: int = 0
+) -> Change:
     record = Record(
         ref=after.ref,
         state=after.state,
@@ -186,6 +198,7 @@ def _change(before: Record | None, after: Order, now_ms: int, entries: Sequence[
             "run_start": after.run_start,
             "head_seq": after.head_seq,
             "notes_count": after.notes_count,
+            **({} if after.ended is None else {"ended": after.ended}),
         },
         token=after.token,
         version=next_version(before),
@@ -193,7 +206,12 @@ def _change(before: Record | None, after: Order, now_ms: int, entries: Sequence[
         created_ms=after.created_ms,
         updated_ms=now_ms,
     )
-    return Change(expect=None if before is None else before.version, record=record, entries=tuple(entries))
+    return Change(
+        expect=None if before is None else before.version,
+        record=record,
+        entries=tuple(entries),
+        forget_through=forget_through,
+    )
 
 
 def _existing(snapshot: Snapshot) -> tuple[Record, Order]:
@@ -220,7 +238,8 @@ def reply_entry_id(reply_id: str) -> str:
 def open_stream(snapshot: Snapshot, wish: OpenStream, *, now_ms: int) -> Change | None:
     """Let a requestor's claim hold the order; creates the order, or begins its next run; None when nothing changes.
 
-    Raises `Fenced` for a token or run below the highest seen, `Diverged` when the requestor knows more than is here.
+    Raises `Fenced` for a token or run below the highest seen, `Diverged` when the requestor knows more than is here,
+    and `Pruned` when it asks for events that are no longer kept.
     """
     before = snapshot.record
     if before is None:
@@ -232,6 +251,13 @@ def open_stream(snapshot: Snapshot, wish: OpenStream, *, now_ms: int) -> Change 
         return _begin_run(before, order, wish, now_ms)
     if wish.resume_after > order.head_seq:
         raise Diverged("The requestor has events that this processor does not know.")
+    if order.ended is not None and wish.resume_after < order.head_seq:
+        raise Pruned(
+            "The events of this order are no longer kept.",
+            ended=str(order.ended),
+            run=order.run,
+            head_seq=order.head_seq,
+        )
     if wish.token == order.token:
         return None
     return _change(before, replace(order, token=wish.token), now_ms)
@@ -311,11 +337,22 @@ def close(snapshot: Snapshot, wish: Close, *, now_ms: int) -> Change | None:
         _check_token(order, wish.token)
     if wish.run not in (0, order.run):
         raise RunEnded("The run to be ended is not the present one.")
-    if order.state is wish.end:
+    if wish.end in (order.state, order.ended):
         return None
     _refuse_finished(order)
     entry = _event(order, f"end:{order.run}", str(wish.end), now_ms, {"by": wish.by, "reason": wish.reason})
     return _change(before, replace(order, state=wish.end, head_seq=entry.seq), now_ms, [entry])
+
+
+def prune(snapshot: Snapshot, *, before_ms: int, now_ms: int) -> Change | None:
+    """Drop the log of an order that ended before the time; None when there is no such order."""
+    if snapshot.record is None:
+        return None
+    before, order = _existing(snapshot)
+    if order.state not in ENDS or order.updated_ms >= before_ms:
+        return None
+    after = replace(order, state=OrderState.PRUNED, ended=order.state, audience=(), details=None)
+    return _change(before, after, now_ms, forget_through=order.head_seq)
 
 
 def _check_token(order: Order, token: int) -> None:

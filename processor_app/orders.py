@@ -11,7 +11,7 @@ from processor_app import domain
 from processor_app.domain import Close, FollowUp, OpenStream, Order, OrderNotFound, Reply, order_of
 from processor_app.streams import Opened, Outlet, StreamHub
 from service_kit.change import Change, Entry, Ref, Step
-from service_kit.errors import Fenced, ServiceError, Unavailable
+from service_kit.errors import Fenced, ServiceError
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
@@ -50,8 +50,13 @@ class Orders:
         """Apply inputs in their order in one durable commit; each has its own result, None when nothing changed."""
         _TAKING()
         at_ms = now_ms()
-        results = [_public(result) for result in self._store.update_all([_step(item, at_ms) for item in inputs])]
-        _TAKEN()
+        try:
+            results = [_public(result) for result in self._store.update_all([_step(item, at_ms) for item in inputs])]
+            _TAKEN()
+        except BaseException:
+            # It may be on disk all the same, and its repetition would change nothing and wake nobody.
+            self._hub.publish([item.ref for item in inputs])
+            raise
         self._hub.publish([r.record.ref for r in results if isinstance(r, Change) and r.entries])
         return results
 
@@ -80,9 +85,11 @@ class Orders:
     def reply(self, reply: Reply) -> bool:
         """Keep a seller's reply and send it on; False when it was there already."""
         step = partial(domain.accept_reply, reply=reply, now_ms=now_ms())
-        change = self._store.update(Step(reply.ref, step, entry_ids=(domain.reply_entry_id(reply.reply_id),)))
-        _REPLY_KEPT()
-        self._publish(change)
+        try:
+            change = self._store.update(Step(reply.ref, step, entry_ids=(domain.reply_entry_id(reply.reply_id),)))
+            _REPLY_KEPT()
+        finally:
+            self._hub.publish([reply.ref])
         log.info(
             f"Seller {reply.seller_id} replied to order {reply.ref.key}",
             action="order.replied",
@@ -93,9 +100,11 @@ class Orders:
 
     def complete(self, close: Close) -> Order:
         """Complete an order from the seller side and send it on; repeating it changes nothing."""
-        change = self._store.update(Step(close.ref, partial(domain.close, wish=close, now_ms=now_ms())))
-        _COMPLETION_KEPT()
-        self._publish(change)
+        try:
+            change = self._store.update(Step(close.ref, partial(domain.close, wish=close, now_ms=now_ms())))
+            _COMPLETION_KEPT()
+        finally:
+            self._hub.publish([close.ref])
         log.info(
             f"Order {close.ref.key} completed by the seller side",
             action="order.completed",
@@ -104,9 +113,16 @@ class Orders:
         )
         return order_of(change.record) if change is not None else self.get(close.ref)
 
-    def _publish(self, change: Change | None) -> None:
-        if change is not None:
-            self._hub.publish([change.record.ref])
+    # ---- cleanup
+
+    def prune(self, retention_s: float, limit: int) -> int:
+        """Drop the logs of orders that ended that long ago, and in the end their records; answers how many went."""
+        at_ms = now_ms()
+        before_ms = at_ms - int(retention_s * 1000)
+        decide = partial(domain.prune, before_ms=before_ms, now_ms=at_ms)
+        stale = self._store.stale(states=domain.ENDS, before_ms=before_ms, limit=limit)
+        pruned = sum(result is not None for result in self._store.update_all([Step(ref, decide) for ref in stale]))
+        return pruned + self._store.purge(states=(domain.OrderState.PRUNED,), before_ms=before_ms, limit=limit)
 
     # ---- reads
 
@@ -157,7 +173,7 @@ def _step(item: Input, at_ms: int) -> Step:
 def _public(result: Change | Exception | None) -> Change | ServiceError | None:
     if isinstance(result, Exception) and not isinstance(result, ServiceError):
         log.error("An input could not be decided", action="order.step_failed", exc_info=result)
-        return Unavailable("The processor could not decide this; see its log.")
+        return ServiceError("The processor could not decide this; see its log.")
     return result
 
 

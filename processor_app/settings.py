@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service_kit.settings import choice, host_name, milliseconds, port_number, setting, text
+from service_kit.settings import choice, host_name, milliseconds, port_number, seconds, setting, text
 
 PREFIX = "PROCESSOR"
 
@@ -22,7 +22,15 @@ class ProcessorSettings:
         "sqlite:///data/processor.db", parse=text(), help="The store; a relative path stands under the project folder."
     )
     keepalive_ms: int = setting(
-        10_000, parse=milliseconds(100), help="The period of the gRPC connections' keepalive pings, in milliseconds."
+        5_000,
+        parse=milliseconds(250, 60_000),
+        help="The period of the gRPC keepalive pings, in milliseconds; signs of life are sent after two fifths of it, "
+        "and a peer that is silent for twice as long is cut. The same at both services.",
+    )
+    retention_s: float = setting(
+        30 * 86_400.0,
+        parse=seconds(1),
+        help="How long an order's events are kept after its end, in seconds; its bare record for as long again.",
     )
     log_format: str = setting("console", parse=choice("console", "json"), help="How log lines look.")
     log_level: str = setting(

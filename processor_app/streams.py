@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from processor_app.domain import FINISHED
+from processor_app.domain import ENDS
 from service_kit.change import Entry, Ref
 from service_kit.errors import Fenced, ServiceError
 from service_kit.failpoints import failpoint
@@ -336,7 +336,7 @@ class StreamHub:
                 if not entries or self._streams.get(ref) is not stream:
                     continue
                 last = entries[-1]
-                if last.kind in FINISHED:
+                if last.kind in ENDS:
                     stream.final_seq = last.seq
                 outlet.sent(stream, last.seq)
                 events.extend((stream, entry) for entry in entries)

@@ -8,8 +8,6 @@ import time
 from processor_app.streams import StreamHub
 from service_kit.logs import get_logger
 
-SILENCE_S = 10.0
-
 log = get_logger(__name__)
 
 
@@ -18,9 +16,10 @@ class StallWatch:
 
     name = "stall-watch"
 
-    def __init__(self, hub: StreamHub, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, hub: StreamHub, *, silence_s: float, every_s: float) -> None:
         self._hub = hub
         self._silence_s = silence_s
+        self._every_s = every_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -40,7 +39,7 @@ class StallWatch:
         return None if self._thread is not None and self._thread.is_alive() else "stalled calls are not watched"
 
     def _run(self) -> None:
-        while not self._stopping.wait(min(1.0, self._silence_s / 4)):
+        while not self._stopping.wait(self._every_s):
             now = time.monotonic()
             for outlet in self._hub.outlets():
                 if outlet.has_ended:  # its handler may have died in the middle of a send, without cleaning up

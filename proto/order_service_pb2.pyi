@@ -139,7 +139,7 @@ class StreamOpened(_message.Message):
     def __init__(self, token: _Optional[int] = ..., head_seq: _Optional[int] = ..., resumes_after: _Optional[int] = ...) -> None: ...
 
 class StreamRefused(_message.Message):
-    __slots__ = ("reason", "detail", "highest_token")
+    __slots__ = ("reason", "detail", "highest_token", "snapshot")
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         REASON_UNSPECIFIED: _ClassVar[StreamRefused.Reason]
@@ -157,10 +157,30 @@ class StreamRefused(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     HIGHEST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     reason: StreamRefused.Reason
     detail: str
     highest_token: int
-    def __init__(self, reason: _Optional[_Union[StreamRefused.Reason, str]] = ..., detail: _Optional[str] = ..., highest_token: _Optional[int] = ...) -> None: ...
+    snapshot: OrderSnapshot
+    def __init__(self, reason: _Optional[_Union[StreamRefused.Reason, str]] = ..., detail: _Optional[str] = ..., highest_token: _Optional[int] = ..., snapshot: _Optional[_Union[OrderSnapshot, _Mapping]] = ...) -> None: ...
+
+class OrderSnapshot(_message.Message):
+    __slots__ = ("end", "run", "head_seq")
+    class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        END_UNSPECIFIED: _ClassVar[OrderSnapshot.End]
+        COMPLETED: _ClassVar[OrderSnapshot.End]
+        CANCELLED: _ClassVar[OrderSnapshot.End]
+    END_UNSPECIFIED: OrderSnapshot.End
+    COMPLETED: OrderSnapshot.End
+    CANCELLED: OrderSnapshot.End
+    END_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    HEAD_SEQ_FIELD_NUMBER: _ClassVar[int]
+    end: OrderSnapshot.End
+    run: int
+    head_seq: int
+    def __init__(self, end: _Optional[_Union[OrderSnapshot.End, str]] = ..., run: _Optional[int] = ..., head_seq: _Optional[int] = ...) -> None: ...
 
 class StreamClosed(_message.Message):
     __slots__ = ("reason",)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flask import Flask
 
 from requestor_app.api.orders import blueprint as orders_blueprint
 from requestor_app.orders import Orders
+from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.processor_client import Trunk
+from requestor_app.recovery import Recovery
 from requestor_app.settings import PREFIX, RequestorSettings
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
+from service_kit.cleanup import Cleanup
 from service_kit.health import Health
+from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
@@ -24,6 +29,8 @@ from service_kit.web.app import create_base_app
 from service_kit.web.server import WebServer
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+#: Between two runs of the cleanup; shorter with a shorter retention.
+CLEANUP_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class Requestor:
     settings: RequestorSettings
     app: Flask
     store: Store
+    lease: InstanceLease
     tracking: OrderTracking
     supervisor: Supervisor
     orders: Orders
@@ -45,7 +53,10 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     instance_id = f"requestor-{uuid.uuid4().hex[:12]}"
     store = open_store(settings.store, base_folder=PROJECT_FOLDER)
     tracking = OrderTracking()
-    supervisor = Supervisor(store, tracking, instance_id=instance_id, lease_s=settings.lease_s)
+    lease = InstanceLease(store, instance_id=instance_id, lease_s=settings.lease_s)
+    limit = OutboxLimit(store)
+    recovery = Recovery(store, tracking, instance_id=instance_id)
+    supervisor = Supervisor(store, tracking, lease, limit, instance_id=instance_id)
     trunk = Trunk(
         settings.processors,
         supervisor,
@@ -53,14 +64,24 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         version=VERSION,
         keepalive_ms=settings.keepalive_ms,
     )
-    orders = Orders(store, tracking, supervisor, instance_id=instance_id)
-    health = Health({"store": store.check, "supervisor": supervisor.check, "trunk": trunk.check})
+    orders = Orders(store, tracking, supervisor, limit, instance_id=instance_id)
+    cleanup = Cleanup(partial(orders.purge, settings.retention_s), every_s=min(CLEANUP_S, settings.retention_s / 2))
+    health = Health(
+        {
+            "store": store.check,
+            "lease": lease.check,
+            "supervisor": supervisor.check,
+            "trunk": trunk.check,
+            "cleanup": cleanup.check,
+        },
+        facts={"cleanup": cleanup.facts},
+    )
     app = create_base_app(__package__ or "requestor_app", health=health, title="Order requestor", version=VERSION)
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
     web = WebServer(app, settings.host, settings.port, port_setting=f"{PREFIX}_PORT")
-    lifecycle = Lifecycle([store, supervisor, trunk, web])
-    return Requestor(settings, app, store, tracking, supervisor, orders, web, lifecycle)
+    lifecycle = Lifecycle([store, lease, recovery, supervisor, trunk, cleanup, web])
+    return Requestor(settings, app, store, lease, tracking, supervisor, orders, web, lifecycle)
 
 
 def create_app(settings: RequestorSettings | None = None) -> Flask:

@@ -411,6 +411,33 @@ def receive(
     return _change(before, order, now_ms, entries, puts=puts, settles=settles)
 
 
+def adopt_end(
+    snapshot: Snapshot, end: OrderState, *, run: int, head_seq: int, token: int, now_ms: int
+) -> Change | None:
+    """End a run whose events the processor no longer keeps, with an entry that says which are missing.
+
+    None when the run has ended here already. Raises `Fenced` when the order is not held under this token any more.
+    """
+    before, order = _existing(snapshot)
+    if order.token != token:
+        raise Fenced("The order is held under another token.")
+    if not order.is_unfinished or order.run != run or end not in FINISHED:
+        return None
+    body = {"missing_after": order.applied_seq, "missing_to": head_seq, "end": str(end)}
+    after = replace(order, state=end, owner="", applied_seq=head_seq, head=order.head + 1)
+    return _change(before, after, now_ms, [Entry(after.head, f"pruned:{run}", "history_pruned", now_ms, body)])
+
+
+def set_aside(snapshot: Snapshot, message_id: str, reason: str, *, now_ms: int) -> Change | None:
+    """Take a message that cannot be relayed out of the way, where a person can see it; None when it is not waiting."""
+    before, order = _existing(snapshot)
+    message = snapshot.messages.get(message_id)
+    if message is None or message.state != "pending":
+        return None
+    parked = replace(message, state=SET_ASIDE, attempts=message.attempts + 1, last_error=reason)
+    return _change(before, replace(order, unsent=order.unsent - 1), now_ms, puts=[parked])
+
+
 def _follows(order: Order, event: Event) -> bool:
     # A run's first event may continue the numbers of runs that this side no longer keeps.
     return event.seq == order.applied_seq + 1 or (order.applied_seq == 0 and event.kind == "accepted")

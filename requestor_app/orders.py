@@ -8,11 +8,23 @@ from dataclasses import dataclass
 from functools import partial
 
 from requestor_app import domain
-from requestor_app.domain import CloseKind, FollowUp, Order, OrderNotFound, OrderRequest, OrderState, order_of
-from requestor_app.supervisor import Supervisor, fingerprint_of
-from requestor_app.tracking import OrderTracking, StreamState, StreamView, Tracked
-from service_kit.change import Entry, Message, Record, Ref, Step
-from service_kit.failpoints import failpoint
+from requestor_app.domain import (
+    FINISHED,
+    CloseKind,
+    FollowUp,
+    Order,
+    OrderHeld,
+    OrderNotFound,
+    OrderRequest,
+    OrderState,
+    order_of,
+)
+from requestor_app.outbox_limit import OutboxLimit
+from requestor_app.supervisor import Supervisor
+from requestor_app.tracking import OrderTracking, StreamState, StreamView, Tracked, fingerprint_of
+from service_kit.change import Change, Entry, Message, Record, Ref, Step
+from service_kit.errors import Unavailable
+from service_kit.failpoints import Failpoint, failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
@@ -63,10 +75,13 @@ class OrderPage:
 class Orders:
     """Takes orders and what is added to them; every answer follows the commit."""
 
-    def __init__(self, store: Store, tracking: OrderTracking, supervisor: Supervisor, *, instance_id: str) -> None:
+    def __init__(
+        self, store: Store, tracking: OrderTracking, supervisor: Supervisor, limit: OutboxLimit, *, instance_id: str
+    ) -> None:
         self._store = store
         self._tracking = tracking
         self._supervisor = supervisor
+        self._limit = limit
         self._instance_id = instance_id
         self._count_lock = threading.Lock()
         self._duplicates_refused = 0
@@ -79,36 +94,44 @@ class Orders:
     def initiate(self, request: OrderRequest) -> bool:
         """Claim an order and launch its stream; False when it is live already.
 
-        Raises `OrderHeld` when it is live with another session or content, `StoreUnavailable` when nothing was kept.
+        Raises `OrderHeld` when it is live with another session or content, `Unavailable` when this cannot be told now;
+        the order may then be kept all the same, and sending it again is safe.
         """
         at_ms = now_ms()
         slot = self._tracking.reserve(request.ref, fingerprint_of(request), at_ms)
         if isinstance(slot, StreamView):
             return self._refuse_duplicate(request)
         try:
-            _RESERVED()
-            decide = partial(
-                domain.initiate,
-                request=request,
-                owner=self._instance_id,
-                now_ms=at_ms,
-            )
-            change = self._store.update(Step(request.ref, decide))
-            if change is None:
-                return self._refuse_duplicate(request)
-            _CLAIMED()
-            log.info(
-                f"Added order {request.ref.key} to tracking list",
-                action="order.tracked",
-                order_req_id=request.ref.key,
-                session_id=request.session_id,
-            )
-            self._supervisor.launch(order_of(change.record))
-            _LAUNCHED()
-            return True
+            return self._claim(request, at_ms)
+        except OrderHeld:
+            raise
+        except BaseException:
+            self._supervisor.look_again(request.ref)
+            raise
         finally:
             if isinstance(slot, Tracked):
                 self._tracking.release(slot)
+
+    def _claim(self, request: OrderRequest, at_ms: int) -> bool:
+        _RESERVED()
+        if (reason := self._supervisor.objection()) is not None:
+            raise Unavailable(f"No order can be taken just now: {reason}.", retry_after_s=1)
+        decide = partial(domain.initiate, request=request, owner=self._instance_id, now_ms=at_ms)
+        change = self._store.update(Step(request.ref, decide))
+        if change is None:
+            # Its stream may have been lost with the thread that claimed it.
+            self._supervisor.look_again(request.ref)
+            return self._refuse_duplicate(request)
+        _CLAIMED()
+        log.info(
+            f"Added order {request.ref.key} to tracking list",
+            action="order.tracked",
+            order_req_id=request.ref.key,
+            session_id=request.session_id,
+        )
+        self._supervisor.launch(order_of(change.record))
+        _LAUNCHED()
+        return True
 
     def _refuse_duplicate(self, request: OrderRequest) -> bool:
         with self._count_lock:
@@ -121,17 +144,19 @@ class Orders:
         return False
 
     def follow_up(self, note: FollowUp) -> bool:
-        """Keep a note and relay it; False when the same note was kept before."""
+        """Keep a note and relay it; False when the same note was kept before.
+
+        Raises `OutboxFull`, or what `domain.add_follow_up` raises.
+        """
+        self._limit.admit()
         step = Step(
             note.ref,
             partial(domain.add_follow_up, note=note, now_ms=now_ms()),
             entry_ids=(domain.note_entry_id(note.follow_up_id),),
         )
-        change = self._store.update(step)
+        change = self._update(step, _NOTE_KEPT)
         if change is None:
             return False
-        _NOTE_KEPT()
-        self._supervisor.nudge(note.ref)
         log.info(
             f"Added follow-up note to order tracking for {note.ref.key}",
             action="order.note_added",
@@ -148,13 +173,30 @@ class Orders:
             partial(domain.request_close, kind=kind, reason=reason, now_ms=now_ms()),
             message_ids=(domain.close_message_id(order.run),),
         )
-        change = self._store.update(step)
+        change = self._update(step, _CLOSE_KEPT)
         if change is None:
             return self.get(ref)
-        _CLOSE_KEPT()
-        self._supervisor.nudge(ref)
         log.info(f"Asked to {kind} order {ref.key}", action="order.close_requested", order_req_id=ref.key, kind=kind)
         return order_of(change.record)
+
+    def _update(self, step: Step, kept: Failpoint) -> Change | None:
+        """Change an order's outbox and have it relayed, also when nobody can tell whether it was changed."""
+        try:
+            change = self._store.update(step)
+            kept()
+        except Unavailable:
+            self._supervisor.look_again(step.ref)
+            raise
+        finally:
+            self._supervisor.nudge(step.ref)
+        return change
+
+    # ---- cleanup
+
+    def purge(self, retention_s: float, limit: int) -> int:
+        """Remove orders that ended that long ago with all that is theirs; answers how many went."""
+        before_ms = now_ms() - int(retention_s * 1000)
+        return self._store.purge(states=FINISHED, before_ms=before_ms, limit=limit)
 
     # ---- reads
 

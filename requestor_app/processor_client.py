@@ -5,39 +5,58 @@ One thread connects and reads; gRPC's own thread sends, one message at a time, w
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grpc
 
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
-from requestor_app.domain import Acknowledgement, CloseKind, Event, Outcome, close_message_id, note_entry_id
-from requestor_app.traffic import Closed, Incoming, Opened, Opening, Outgoing, Refusal, Refused, Relay, TrunkUser
+from requestor_app.domain import (
+    Acknowledgement,
+    CloseKind,
+    Event,
+    OrderState,
+    Outcome,
+    close_message_id,
+    note_entry_id,
+)
+from requestor_app.traffic import (
+    Closed,
+    Closing,
+    Incoming,
+    Opened,
+    Opening,
+    Outgoing,
+    Refusal,
+    Refused,
+    Relay,
+    Snapshot,
+    TrunkUser,
+)
 from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
-from service_kit.rpc.options import client_options
+from service_kit.rpc.options import BATCH_BYTES, Pulse, client_options
 from service_kit.times import now_ms
 
-#: A trunk without a sign of life for so long is torn down.
-SILENCE_S = 10.0
-HEARTBEAT_S = 2.0
 #: The pause before another attempt is drawn evenly from 0 to a ceiling that grows from the first to the second.
-BACKOFF_S = (0.2, 3.0)
+BACKOFF_S = (0.2, 2.0)
 
 log = get_logger(__name__)
 
 
 class _Call:
-    """One try at a trunk: its channel, its call and when it was last heard."""
+    """One try at a trunk: its channel, its call, when it was last heard and when it last took something to send."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
-        self.last_heard = time.monotonic()
+        self.last_heard = self.last_pull = time.monotonic()
         self.is_over = threading.Event()
         self.cut_reason = ""
 
@@ -61,16 +80,12 @@ class Trunk:
         instance_id: str,
         version: str,
         keepalive_ms: int,
-        silence_s: float = SILENCE_S,
-        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._targets = tuple(targets)
         self._user = user
         self._instance_id = instance_id
         self._version = version
-        self._keepalive_ms = keepalive_ms
-        self._silence_s = silence_s
-        self._heartbeat_s = heartbeat_s
+        self._pulse = Pulse(keepalive_ms)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._call: _Call | None = None
@@ -104,7 +119,7 @@ class Trunk:
         while not self._stopping.is_set():
             target = self._targets[attempt % len(self._targets)]
             started = time.monotonic()
-            reason = self._serve(target)
+            reason = self._user.objection() or self._serve(target)
             if self._stopping.is_set():
                 break
             self._user.lost(reason)
@@ -114,7 +129,7 @@ class Trunk:
 
     def _serve(self, target: str) -> str:
         """Hold one call until it ends, and say why it did."""
-        channel = grpc.insecure_channel(target, options=client_options(self._keepalive_ms))
+        channel = grpc.insecure_channel(target, options=client_options(self._pulse.keepalive_ms))
         call = self._call = _Call(channel)
         try:
             stub = order_service_pb2_grpc.OrderServiceStub(channel)
@@ -141,18 +156,33 @@ class Trunk:
     def _requests(self, call: _Call) -> Iterator[wire.TrunkUp]:
         hello = wire.Hello(instance_id=self._instance_id, software_version=self._version, now_ms=now_ms())
         yield wire.TrunkUp(hello=hello)
-        while not call.is_over.is_set():
-            outgoing = self._user.take(self._heartbeat_s)
-            if call.is_over.is_set():
-                return
-            yield _trunk_up(outgoing)
+        try:
+            while not call.is_over.is_set():
+                call.last_pull = time.monotonic()
+                outgoing = self._user.take(self._pulse.heartbeat_s)
+                if (objection := self._user.objection()) is not None:
+                    call.cut(objection)
+                if call.is_over.is_set():
+                    return
+                yield from _trunk_ups(outgoing)
+        except Exception as error:
+            log.error("The trunk failed", action="trunk.failed", exc_info=error)
+            call.cut(f"this requestor could not prepare what to send ({type(error).__name__})")
 
     def _watch(self) -> None:
-        """Cut a trunk that shows no sign of life, however alive its connection looks."""
-        while not self._stopping.wait(min(1.0, self._silence_s / 4)):
+        """Cut a trunk that shows no sign of life or takes nothing, however alive its connection looks."""
+        silence_s = self._pulse.silence_s
+        while not self._stopping.wait(self._pulse.watch_s):
             call = self._call
-            if call is not None and time.monotonic() - call.last_heard > self._silence_s:
-                call.cut(f"no sign of life from the processor for {self._silence_s:g} s")
+            if call is None:
+                continue
+            now = time.monotonic()
+            if now - call.last_heard > silence_s:
+                call.cut(f"no sign of life from the processor for {silence_s:g} s")
+            elif now - call.last_pull > silence_s + self._pulse.heartbeat_s:
+                call.cut(f"the processor has taken nothing for {silence_s:g} s")
+            elif (objection := self._user.objection()) is not None:
+                call.cut(objection)
 
 
 def _code_of(error: grpc.RpcError) -> str:
@@ -168,27 +198,40 @@ def _tenant(ref: Ref) -> str:
     return "" if ref.tenant == DEFAULT_TENANT else ref.tenant
 
 
-def _trunk_up(outgoing: Outgoing) -> wire.TrunkUp:
-    message = wire.TrunkUp(
-        opens=[_open_request(opening) for opening in outgoing.openings],
-        follow_ups=[_follow_up_request(relay) for relay in outgoing.relays],
-        closes=[
-            wire.CloseOrderRequest(
-                tenant=_tenant(closing.ref),
-                order_req_id=closing.ref.key,
-                token=closing.token,
-                run=closing.run,
-                kind=_KINDS[closing.kind],
-                reason=closing.reason,
-            )
-            for closing in outgoing.closings
-        ],
-        acks=[wire.EventAck(tenant=_tenant(ref), order_req_id=ref.key, seq=seq) for ref, seq in outgoing.acks.items()],
-    )
+def _trunk_ups(outgoing: Outgoing) -> Iterator[wire.TrunkUp]:
+    """What is to be sent as few messages of about `BATCH_BYTES` at most, in the order of application."""
     if outgoing.is_empty:
-        message.heartbeat.now_ms = now_ms()
-        message.heartbeat.queue_depth = outgoing.queue_depth
-    return message
+        yield wire.TrunkUp(heartbeat=wire.Heartbeat(now_ms=now_ms(), queue_depth=outgoing.queue_depth))
+        return
+    items: Iterator[tuple[str, Any]] = itertools.chain(
+        (("opens", _open_request(opening)) for opening in outgoing.openings),
+        (("follow_ups", _follow_up_request(relay)) for relay in outgoing.relays),
+        (("closes", _close_request(closing)) for closing in outgoing.closings),
+        (
+            ("acks", wire.EventAck(tenant=_tenant(ref), order_req_id=ref.key, seq=seq))
+            for ref, seq in outgoing.acks.items()
+        ),
+    )
+    message, size = wire.TrunkUp(), 0
+    for name, item in items:
+        item_size = item.ByteSize()
+        if size and size + item_size > BATCH_BYTES:
+            yield message
+            message, size = wire.TrunkUp(), 0
+        getattr(message, name).append(item)
+        size += item_size
+    yield message
+
+
+def _close_request(closing: Closing) -> wire.CloseOrderRequest:
+    return wire.CloseOrderRequest(
+        tenant=_tenant(closing.ref),
+        order_req_id=closing.ref.key,
+        token=closing.token,
+        run=closing.run,
+        kind=_KINDS[closing.kind],
+        reason=closing.reason,
+    )
 
 
 _KINDS = {CloseKind.COMPLETE: wire.CloseOrderRequest.COMPLETE, CloseKind.CANCEL: wire.CloseOrderRequest.CANCEL}
@@ -263,7 +306,8 @@ def _incoming(message: wire.TrunkDown) -> Incoming:
                 opened.append(Opened(ref, response.stream_id, response.opened.head_seq))
             case "refused":
                 refusal = _REFUSALS.get(response.refused.reason, Refusal.UNAVAILABLE)
-                refused.append(Refused(ref, response.stream_id, refusal, response.refused.detail))
+                snapshot = _snapshot_of(response.refused)
+                refused.append(Refused(ref, response.stream_id, refusal, response.refused.detail, snapshot))
             case "closed":
                 closed.append(Closed(ref, response.stream_id))
     return Incoming(
@@ -276,6 +320,14 @@ def _incoming(message: wire.TrunkDown) -> Incoming:
             *(_answer(ack, close_message_id(ack.run)) for ack in message.close_acks),
         ],
     )
+
+
+_ENDS = {wire.OrderSnapshot.COMPLETED: OrderState.COMPLETED, wire.OrderSnapshot.CANCELLED: OrderState.CANCELLED}
+
+
+def _snapshot_of(refused: wire.StreamRefused) -> Snapshot | None:
+    end = _ENDS.get(refused.snapshot.end)
+    return None if end is None else Snapshot(end, refused.snapshot.run, refused.snapshot.head_seq)
 
 
 def _answer(ack: wire.FollowUpAck | wire.CloseOrderAck, message_id: str) -> Acknowledgement:

@@ -24,10 +24,16 @@ class RequestorSettings:
         help="The processors' gRPC addresses; they are tried in turn.",
     )
     lease_s: float = setting(
-        15.0, parse=seconds(1, 3600), help="How long the instance may act without renewing its lease, in seconds."
+        15.0, parse=seconds(3, 3600), help="How long the instance may act without renewing its lease, in seconds."
     )
     keepalive_ms: int = setting(
-        10_000, parse=milliseconds(100), help="The period of the gRPC connection's keepalive pings, in milliseconds."
+        5_000,
+        parse=milliseconds(250, 60_000),
+        help="The period of the gRPC keepalive pings, in milliseconds; signs of life are sent after two fifths of it, "
+        "and a peer that is silent for twice as long is cut. The same at both services.",
+    )
+    retention_s: float = setting(
+        30 * 86_400.0, parse=seconds(1), help="How long an order is kept after its end, in seconds."
     )
     log_format: str = setting("console", parse=choice("console", "json"), help="How log lines look.")
     log_level: str = setting(

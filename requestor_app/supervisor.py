@@ -1,7 +1,7 @@
 """The supervisor owns the streams of this instance's orders.
 
-It opens them through the trunk, applies what the processor sends as one commit per message, relays the outbox, and
-keeps the instance's lease. Everything that has queued up goes out as one message.
+It opens them through the trunk, applies what the processor sends as one commit per message, and relays the outbox.
+Everything that has queued up goes out as one message. It acts only while the instance's lease is held.
 """
 
 from __future__ import annotations
@@ -21,13 +21,27 @@ from requestor_app.domain import (
     Event,
     FollowUp,
     Order,
+    OrderNotFound,
     order_of,
 )
+from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.tracking import OrderTracking, StreamState, Tracked
-from requestor_app.traffic import Closed, Closing, Incoming, Opened, Opening, Outgoing, Refusal, Refused, Relay
+from requestor_app.traffic import (
+    Closed,
+    Closing,
+    Incoming,
+    Opened,
+    Opening,
+    Outgoing,
+    Refusal,
+    Refused,
+    Relay,
+    Snapshot,
+)
 from service_kit.change import Change, Message, Ref, Step
-from service_kit.errors import Fenced, ServiceError
+from service_kit.errors import Fenced, ServiceError, StoreUnavailable, Unavailable
 from service_kit.failpoints import failpoint
+from service_kit.lease import InstanceLease
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
@@ -38,11 +52,11 @@ BATCH = 512
 MAX_OPENING = 2_048
 #: How long a stream waits that the processor could not open.
 RETRY_S = 1.0
+#: A stream that nobody has asked for in so long, though a processor is connected, is looked into.
+FORGOTTEN_S = 2.0
 
 log = get_logger(__name__)
 
-_RECOVERED_PAGE = failpoint("requestor.recovery.page_claimed")
-_RENEWING = failpoint("requestor.lease.renewing")
 _TAKEN = failpoint("requestor.trunk.taken")
 _RECEIVED = failpoint("requestor.trunk.received")
 _APPLIED = failpoint("requestor.trunk.applied")
@@ -53,15 +67,17 @@ class Supervisor:
 
     name = "supervisor"
 
-    def __init__(self, store: Store, tracking: OrderTracking, *, instance_id: str, lease_s: float) -> None:
+    def __init__(
+        self, store: Store, tracking: OrderTracking, lease: InstanceLease, limit: OutboxLimit, *, instance_id: str
+    ) -> None:
         self._store = store
         self._tracking = tracking
+        self._lease = lease
+        self._limit = limit
         self._instance_id = instance_id
-        self._lease_s = lease_s
         self._stopping = threading.Event()
         self._ticker: threading.Thread | None = None
         self._stream_numbers = itertools.count(1)
-        self._lease_error: str | None = None
         self._link_error = "no processor has answered yet"
         #: Guards the queues below; held for memory work only.
         self._wake = threading.Condition()
@@ -69,7 +85,8 @@ class Supervisor:
         self._fresh: deque[Order] = deque()
         self._dirty: dict[Ref, None] = {}
         self._acks: dict[Ref, int] = {}
-        self._retries: dict[Ref, None] = {}
+        #: Orders whose record is to be looked at again.
+        self._doubtful: dict[Ref, None] = {}
         #: Where reopening stands: the cursor of the next page, or None when it is through.
         self._reopen_cursor: str | None = None
         self._is_reopening = False
@@ -77,102 +94,84 @@ class Supervisor:
     # ---- the component
 
     def start(self) -> None:
-        """Take the lease, claim what an earlier life of this store left unfinished, and begin to tick."""
-        self._store.renew_lease(self._instance_id, int(self._lease_s * 1000))
-        self._recover()
+        """Begin to tick."""
+        self._limit.refresh()
         self._ticker = threading.Thread(target=self._tick, name="supervisor", daemon=True)
         self._ticker.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop ticking and give the lease back. Safe to call twice."""
+        """Stop ticking. Safe to call twice."""
         self._stopping.set()
         with self._wake:
             self._wake.notify_all()
-        ticker, self._ticker = self._ticker, None
-        if ticker is None:
-            return
-        ticker.join(timeout_s)
-        try:
-            self._store.end_lease(self._instance_id)
-        except ServiceError as error:
-            log.warning("The lease could not be given back", action="lease.end_failed", reason=error.detail)
+        if self._ticker is not None:
+            self._ticker.join(timeout_s)
 
     def check(self) -> str | None:
-        """None while the lease is held and the ticker runs."""
-        if self._ticker is None or not self._ticker.is_alive():
-            return "the supervisor is not running"
-        return self._lease_error
+        """None while the ticker runs."""
+        return None if self._ticker is not None and self._ticker.is_alive() else "the supervisor is not running"
 
     def check_processor(self) -> str | None:
         """None while a processor is connected, else why not."""
         return None if self._is_connected else self._link_error
 
-    def _recover(self) -> None:
-        """Claim every unfinished order of the store with the next token and track it.
-
-        The store's lock makes sure that no other instance is alive on it, so every other owner is gone.
-        """
-        recovered, cursor = 0, None
-        while True:
-            page = self._store.page(tenant=None, states=UNFINISHED, cursor=cursor, limit=1000)
-            take = partial(domain.take_over, owner=self._instance_id, now_ms=now_ms())
-            for result in self._store.update_all([Step(record.ref, take) for record in page.records]):
-                if isinstance(result, Exception):
-                    raise result
-                if result is not None:
-                    self._track(order_of(result.record))
-                    recovered += 1
-            _RECOVERED_PAGE()
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        for ref, message in self._store.due(now_ms(), limit=100_000):
-            if self._tracking.find(ref) is None:
-                self._track_leftover(ref, message)
-        if recovered:
-            log.info("Took over unfinished orders", action="recovery.done", orders=recovered)
-
-    def _track(self, order: Order) -> bool:
-        return self._tracking.launch(
-            order.ref,
-            token=order.token,
-            fingerprint=fingerprint_of(order),
-            applied_seq=order.applied_seq,
-            now_ms=now_ms(),
-        )
-
-    def _track_leftover(self, ref: Ref, message: Message) -> None:
-        record = self._store.get(ref)
-        if record is not None and message.kind in (domain.FOLLOW_UP, CLOSE):
-            self._track(order_of(record))
-            self._tracking.stop(ref, record.token, drain=True)
-
     def _tick(self) -> None:
-        renew_s = self._lease_s / 3
-        waited_s = 0.0
         while not self._stopping.wait(RETRY_S):
-            waited_s += RETRY_S
-            if waited_s >= renew_s:
-                waited_s = 0.0
-                self._renew()
-            with self._wake:
-                retries, self._retries = self._retries, {}
-            self._open_again(retries)
+            try:
+                self._look_at_doubtful()
+                self._limit.refresh()
+            except Exception as error:
+                log.error("A round of the supervisor failed", action="supervisor.tick_failed", exc_info=error)
 
-    def _renew(self) -> None:
-        _RENEWING()
-        try:
-            self._store.renew_lease(self._instance_id, int(self._lease_s * 1000))
-            self._lease_error = None
-        except ServiceError as error:
-            self._lease_error = "the instance's lease cannot be renewed"
-            log.error("The lease could not be renewed", action="lease.renew_failed", reason=error.detail)
+    def _look_at_doubtful(self) -> None:
+        with self._wake:
+            doubtful, self._doubtful = self._doubtful, {}
+            is_settled = self._is_connected and not self._is_reopening and not self._fresh
+        if is_settled:
+            # Nobody is about to open these: most likely another instance has taken them over.
+            waiting = self._tracking.listed(StreamState.CONNECTING, since_ms=now_ms() - int(FORGOTTEN_S * 1000))
+            doubtful.update(dict.fromkeys(waiting[:BATCH]))
+        pending = list(doubtful)
+        while pending:
+            try:
+                self._look_at(pending[-1])
+            except BaseException:
+                with self._wake:
+                    self._doubtful.update(dict.fromkeys(pending))
+                raise
+            pending.pop()
+
+    def _look_at(self, ref: Ref) -> None:
+        """Do what the order's record asks for: open its stream, relay what waits, or drop it."""
+        tracked = self._tracking.find(ref)
+        token = 0 if tracked is None else tracked.token
+        record = self._store.get(ref)
+        order = None if record is None else order_of(record)
+        if order is None or (order.is_unfinished and order.owner != self._instance_id):
+            self._drop(ref, token, "another instance holds it")
+            return
+        if not order.is_unfinished and not order.unsent:
+            self._drop(ref, token, f"it is {order.state}")
+            return
+        if not self._tracking.track(order, now_ms()) and not order.is_unfinished:
+            self._tracking.stop(ref, order.token, drain=True)
+        with self._wake:
+            if self._is_connected:  # else connecting finds it
+                if order.is_unfinished:
+                    self._fresh.append(order)
+                self._dirty[ref] = None
+                self._wake.notify()
+
+    def _drop(self, ref: Ref, token: int, reason: str) -> None:
+        if token:
+            self._tracking.stop(ref, token)
+            log.info(f"Dropped order {ref.key}: {reason}", action="stream.dropped", order_req_id=ref.key, token=token)
 
     # ---- for the use cases
 
     def launch(self, order: Order) -> bool:
         """Open the stream of an order that was just claimed; False when it is launched already."""
-        if not self._track(order):
+        if not self._tracking.track(order, now_ms()):
             return False
         log.info(
             f"Marked gRPC stream as active for order {order.ref.key}",
@@ -192,7 +191,16 @@ class Supervisor:
             self._dirty[ref] = None
             self._wake.notify()
 
+    def look_again(self, ref: Ref) -> None:
+        """Say that nobody can tell what has become of the last step on the order; its record will."""
+        with self._wake:
+            self._doubtful[ref] = None
+
     # ---- the user of the trunk
+
+    def objection(self) -> str | None:
+        """Why there may be no trunk: the lease is not held."""
+        return None if self._lease.is_held else "this instance's lease has lapsed"
 
     def connected(self) -> None:
         """Begin to open every stream of this instance."""
@@ -200,7 +208,7 @@ class Supervisor:
         with self._wake:
             self._is_connected = True
             self._is_reopening, self._reopen_cursor = True, None
-            self._dirty.update(dict.fromkeys(self._tracking.draining()))
+            self._dirty.update(dict.fromkeys(self._tracking.listed(StreamState.DRAINING)))
             self._wake.notify()
 
     def lost(self, reason: str) -> None:
@@ -208,7 +216,7 @@ class Supervisor:
         with self._wake:
             was_connected, self._is_connected = self._is_connected, False
             self._link_error = reason
-            for queue in (self._fresh, self._dirty, self._acks, self._retries):
+            for queue in (self._fresh, self._dirty, self._acks):
                 queue.clear()
             self._is_reopening = False
             self._wake.notify_all()
@@ -283,14 +291,23 @@ class Supervisor:
             for message in messages:
                 tracked.relayed = message.position
                 read += 1
-                if message.kind == CLOSE:
-                    closings.append(_closing(ref, message, tracked.token))
-                else:
-                    relays.append(_relay(ref, message, tracked.token))
+                try:
+                    if message.kind == CLOSE:
+                        closings.append(_closing(ref, message, tracked.token))
+                    else:
+                        relays.append(_relay(ref, message, tracked.token))
+                except (KeyError, TypeError, ValueError) as error:
+                    self._set_aside(ref, message, error)
         if read >= BATCH:  # there may be more behind the limit
             with self._wake:
                 self._dirty.update(dict.fromkeys(ready))
         return relays, closings
+
+    def _set_aside(self, ref: Ref, message: Message, error: Exception) -> None:
+        log.error("A message cannot be relayed", action="outbox.set_aside", order_req_id=ref.key, exc_info=error)
+        reason = "this requestor could not read it; see its log"
+        decide = partial(domain.set_aside, message_id=message.message_id, reason=reason, now_ms=now_ms())
+        self._store.update(Step(ref, decide, message_ids=(message.message_id,)))
 
     def received(self, incoming: Incoming) -> None:
         """Apply one message of the processor in one commit, then acknowledge it.
@@ -298,6 +315,8 @@ class Supervisor:
         Raises when the store cannot take it; the trunk is then built anew and nothing is lost.
         """
         _RECEIVED()
+        if (reason := self.objection()) is not None:
+            raise Unavailable(reason)
         self._note_openings(incoming)
         events: dict[Ref, list[Event]] = {}
         answers: dict[Ref, list[Acknowledgement]] = {}
@@ -327,14 +346,20 @@ class Supervisor:
         self, ref: Ref, events: list[Event], answers: list[Acknowledgement], result: Change | Exception | None
     ) -> None:
         tracked = self._tracking.find(ref)
-        if isinstance(result, Fenced) or tracked is None:
+        if tracked is None:
+            return
+        if isinstance(result, StoreUnavailable):
+            raise result
+        if isinstance(result, (Fenced, OrderNotFound)):
+            self.look_again(ref)
             return
         if isinstance(result, Exception):
-            raise result
-        if any(answer.outcome is domain.Outcome.TRY_AGAIN for answer in answers):
-            with self._wake:
-                self._retries[ref] = None
+            self._give_up(ref, tracked, result)
+            return
+        outcomes = {answer.outcome for answer in answers}
+        if domain.Outcome.TRY_AGAIN in outcomes or domain.Outcome.FENCED in outcomes:
             tracked.relayed = 0
+            self.look_again(ref)
         if result is not None:
             order = order_of(result.record)
             tracked.applied_seq = order.applied_seq
@@ -344,10 +369,16 @@ class Supervisor:
             with self._wake:
                 self._acks[ref] = tracked.applied_seq
                 self._wake.notify()
-            if events[-1].seq > tracked.applied_seq:
+            if events[-1].seq > tracked.applied_seq and tracked.state is StreamState.OPEN:
                 log.warning("A gap in the events; opening the stream again", action="stream.gap", order_req_id=ref.key)
                 self._tracking.move(ref, tracked.stream_id, StreamState.CONNECTING, now_ms(), "a gap in the events")
-                self._open_again([ref])
+                self.look_again(ref)
+
+    def _give_up(self, ref: Ref, tracked: Tracked, error: Exception) -> None:
+        """Stop an order that cannot be applied, where a person sees it; the others go on."""
+        log.error("An order's events cannot be applied", action="stream.failed", order_req_id=ref.key, exc_info=error)
+        reason = "this requestor could not apply an event; see its log"
+        self._tracking.move(ref, tracked.stream_id, StreamState.REFUSED, now_ms(), reason)
 
     def _end(self, order: Order, tracked: Tracked) -> None:
         """End the stream of a finished order; what its outbox still holds is relayed without one."""
@@ -387,38 +418,37 @@ class Supervisor:
             refusal=str(refused.refusal),
             reason=refused.detail,
         )
-        if retry:
-            with self._wake:
-                self._retries[refused.ref] = None
+        if refused.snapshot is not None:
+            self._adopt_end(refused.ref, refused.snapshot)
+        elif refused.refusal in (Refusal.UNAVAILABLE, Refusal.FENCED):
+            # Fenced: most likely another instance has taken it over, which the record says.
+            self.look_again(refused.ref)
+
+    def _adopt_end(self, ref: Ref, snapshot: Snapshot) -> None:
+        tracked = self._tracking.find(ref)
+        if tracked is None:
+            return
+        decide = partial(
+            domain.adopt_end,
+            end=snapshot.end,
+            run=snapshot.run,
+            head_seq=snapshot.head_seq,
+            token=tracked.token,
+            now_ms=now_ms(),
+        )
+        try:
+            change = self._store.update(Step(ref, decide))
+        except (Fenced, OrderNotFound):
+            change = None
+        if change is None:
+            self.look_again(ref)
+        else:
+            self._end(order_of(change.record), tracked)
 
     def _note_closed(self, closed: Closed, at_ms: int) -> None:
         reason = "the processor ended the stream"
         if self._tracking.move(closed.ref, closed.stream_id, StreamState.CONNECTING, at_ms, reason):
-            with self._wake:
-                self._retries[closed.ref] = None
-
-    def _open_again(self, refs: Iterable[Ref]) -> None:
-        for ref in refs:
-            try:
-                record = self._store.get(ref)
-            except ServiceError:
-                with self._wake:
-                    self._retries[ref] = None
-                continue
-            if record is None:
-                continue
-            order = order_of(record)
-            with self._wake:
-                if self._is_connected:
-                    if order.is_unfinished:
-                        self._fresh.append(order)
-                    self._dirty[ref] = None
-                    self._wake.notify()
-
-
-def fingerprint_of(order: Order | domain.OrderRequest) -> int:
-    """A number that tells contents of an order apart well enough to send doubtful cases to the store."""
-    return hash((order.session_id, order.notification_type, order.audience, repr(order.details)))
+            self.look_again(closed.ref)
 
 
 def _relay(ref: Ref, message: Message, token: int) -> Relay:

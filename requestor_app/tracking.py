@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
+from requestor_app.domain import Order, OrderRequest
 from service_kit.change import Ref
 
 
@@ -107,6 +108,19 @@ class OrderTracking:
             self._put(tracked)
             return True
 
+    def track(self, order: Order, now_ms: int) -> bool:
+        """Track an order as its record says it; a finished one drains. False when it is tracked under its token."""
+        new = self.launch(
+            order.ref,
+            token=order.token,
+            fingerprint=fingerprint_of(order),
+            applied_seq=order.applied_seq,
+            now_ms=now_ms,
+        )
+        if new and not order.is_unfinished:
+            self.stop(order.ref, order.token, drain=True)
+        return new
+
     def begin_open(self, ref: Ref, token: int, stream_id: str, now_ms: int) -> Tracked | None:
         """Let one thread ask for the stream; None when it is asked for already or is not to be opened."""
         with self._lock:
@@ -163,10 +177,16 @@ class OrderTracking:
             tracked = self._orders.get(ref)
             return None if tracked is None else _view(tracked)
 
-    def draining(self) -> list[Ref]:
-        """Orders that have ended but still wait for answers."""
+    def listed(self, state: StreamState, *, since_ms: int | None = None) -> list[Ref]:
+        """The orders in a state; with ``since_ms`` those that have been in it since then or longer."""
         with self._lock:
-            return [ref for ref, tracked in self._orders.items() if tracked.state is StreamState.DRAINING]
+            if not self._counts[state]:
+                return []
+            return [
+                ref
+                for ref, tracked in self._orders.items()
+                if tracked.state is state and (since_ms is None or tracked.since_ms <= since_ms)
+            ]
 
     def count(self, *states: StreamState) -> int:
         """How many tracked orders stand in one of the states."""
@@ -185,6 +205,11 @@ class OrderTracking:
         self._counts[tracked.state] -= 1
         self._counts[state] += 1
         tracked.state, tracked.since_ms = state, now_ms
+
+
+def fingerprint_of(order: Order | OrderRequest) -> int:
+    """A number that tells contents of an order apart well enough to send doubtful cases to the store."""
+    return hash((order.session_id, order.notification_type, order.audience, repr(order.details)))
 
 
 def _view(tracked: Tracked) -> StreamView:

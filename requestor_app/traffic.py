@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from requestor_app.domain import Acknowledgement, CloseKind, Event, FollowUp, Order
+from requestor_app.domain import Acknowledgement, CloseKind, Event, FollowUp, Order, OrderState
 from service_kit.change import Ref
 
 
@@ -75,6 +75,15 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where an order stands at a processor that no longer keeps its events: how its run ended, with which event."""
+
+    end: OrderState
+    run: int
+    head_seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The processor did not open a stream."""
 
@@ -82,6 +91,8 @@ class Refused:
     stream_id: str
     refusal: Refusal
     detail: str
+    #: Where the order stands, with `Refusal.PRUNED`.
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,9 @@ class Incoming:
 
 class TrunkUser(Protocol):
     """Whoever uses a trunk. The calls come from the trunk's own threads."""
+
+    def objection(self) -> str | None:
+        """Why there may be no trunk just now; None when there may."""
 
     def connected(self) -> None:
         """The processor has answered; streams can be opened."""

@@ -79,6 +79,13 @@ class Diverged(ServiceError):
     title = "The two services' histories differ"
 
 
+class Pruned(ServiceError):
+    """The history that was asked for is no longer kept; ``extra`` says where the order stands."""
+
+    code = "pruned"
+    title = "The history is no longer kept"
+
+
 class TooMany(ServiceError):
     """A limit of the service is reached; later the same call may succeed."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 #: Answers None when all is well, else the reason why not. It must be quick: it reads state, it does no I/O.
 Check: TypeAlias = Callable[[], str | None]
@@ -16,18 +16,24 @@ class CheckReport(TypedDict):
     detail: str | None
 
 
+#: Answers what an operator wants to know beside the checks, such as when a job last ran; as quick as a check.
+Facts: TypeAlias = Callable[[], Mapping[str, Any]]
+
+
 class HealthReport(TypedDict):
-    """What all checks say together: ``ready`` only when each of them is fine."""
+    """What all checks say together: ``ready`` only when each of them is fine. Facts change nothing in that."""
 
     status: str
     checks: dict[str, CheckReport]
+    facts: dict[str, Mapping[str, Any]]
 
 
 class Health:
     """The named checks of a process."""
 
-    def __init__(self, checks: Mapping[str, Check] | None = None) -> None:
+    def __init__(self, checks: Mapping[str, Check] | None = None, *, facts: Mapping[str, Facts] | None = None) -> None:
         self._checks: dict[str, Check] = dict(checks or {})
+        self._facts: dict[str, Facts] = dict(facts or {})
 
     def add(self, name: str, check: Check) -> None:
         """Add a check under a name that is not taken."""
@@ -39,7 +45,8 @@ class Health:
         """Run every check."""
         checks = {name: _run(check) for name, check in self._checks.items()}
         ready = all(check["ok"] for check in checks.values())
-        return {"status": "ready" if ready else "not ready", "checks": checks}
+        facts = {name: read() for name, read in self._facts.items()}
+        return {"status": "ready" if ready else "not ready", "checks": checks, "facts": facts}
 
 
 def _run(check: Check) -> CheckReport:

@@ -47,10 +47,12 @@ def _make_processor(folder: Path) -> Processor:
 
 @pytest.fixture
 def requestor(tmp_path: Path) -> Iterator[Requestor]:
-    """The requestor's parts, of which only the store is started."""
+    """The requestor's parts, of which only the store and the lease are started."""
     parts = _make_requestor(tmp_path)
     parts.store.start()
+    parts.lease.start()
     yield parts
+    parts.lease.stop(5)
     parts.store.stop()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from processor_app.domain import Close, FollowUp, OpenStream, OrderState
@@ -20,7 +21,17 @@ from processor_app.streams import (
 from proto import order_service_pb2 as wire
 from service_kit import rules
 from service_kit.change import DEFAULT_TENANT, Body, Entry, Ref
-from service_kit.errors import Diverged, Fenced, FieldError, InvalidInput, MalformedInput, ServiceError, Unavailable
+from service_kit.errors import (
+    Diverged,
+    Fenced,
+    FieldError,
+    InvalidInput,
+    MalformedInput,
+    Pruned,
+    ServiceError,
+    TooMany,
+    Unavailable,
+)
 from service_kit.strict_json import parse_json_object
 
 
@@ -232,9 +243,19 @@ def stream_response(control: Opened | Refused | Superseded) -> wire.OrderStreamR
             response.refused.reason = _refusal_of(control.error)
             response.refused.detail = detail_of(control.error)
             response.refused.highest_token = control.error.extra.get("highest_token", 0)
+            if isinstance(control.error, Pruned):
+                response.refused.snapshot.CopyFrom(_snapshot_of(control.error))
         case Superseded():
             response.closed.reason = wire.StreamClosed.SUPERSEDED
     return response
+
+
+_ENDS = {"completed": wire.OrderSnapshot.COMPLETED, "cancelled": wire.OrderSnapshot.CANCELLED}
+
+
+def _snapshot_of(error: Pruned) -> wire.OrderSnapshot:
+    end = _ENDS[error.extra["ended"]]
+    return wire.OrderSnapshot(end=end, run=error.extra["run"], head_seq=error.extra["head_seq"])
 
 
 def detail_of(error: ServiceError) -> str:
@@ -252,8 +273,12 @@ def _refusal_of(error: ServiceError) -> wire.StreamRefused.Reason:
             return wire.StreamRefused.INVALID
         case Diverged():
             return wire.StreamRefused.DIVERGED
-        case _:
+        case Pruned():
+            return wire.StreamRefused.PRUNED
+        case Unavailable() | TooMany():
             return wire.StreamRefused.UNAVAILABLE
+        case _:
+            return wire.StreamRefused.INVALID
 
 
 def _outcome_of(error: ServiceError | None) -> wire.Outcome:
@@ -290,15 +315,33 @@ def close_ack(answer: CloseAnswer) -> wire.CloseOrderAck:
     )
 
 
-def fill_trunk_message(message: wire.TrunkDown, controls: Iterable[Control]) -> None:
-    """Put answers into a message of the trunk."""
-    for control in controls:
-        match control:
-            case FollowUpAnswer():
-                message.follow_up_acks.append(follow_up_ack(control))
-            case CloseAnswer():
-                message.close_acks.append(close_ack(control))
-            case GoingAway():
-                message.going_away.reason = control.reason
-            case _:
-                message.streams.append(stream_response(control))
+def trunk_messages(
+    controls: Iterable[Control], events: Iterable[tuple[Stream, Entry]], *, limit_bytes: int
+) -> Iterator[wire.TrunkDown]:
+    """Answers, then events, as few messages of about ``limit_bytes`` at most; none for nothing."""
+    message, size = wire.TrunkDown(), 0
+    for name, item in itertools.chain(map(_control, controls), (("streams", event_response(*pair)) for pair in events)):
+        item_size = item.ByteSize()
+        if size and size + item_size > limit_bytes:
+            yield message
+            message, size = wire.TrunkDown(), 0
+        if name == "going_away":
+            message.going_away.CopyFrom(item)
+        else:
+            getattr(message, name).append(item)
+        size += item_size + 1
+    if size:
+        yield message
+
+
+def _control(control: Control) -> tuple[str, Any]:
+    """A trunk message's field and what to put there."""
+    match control:
+        case FollowUpAnswer():
+            return "follow_up_acks", follow_up_ack(control)
+        case CloseAnswer():
+            return "close_acks", close_ack(control)
+        case GoingAway():
+            return "going_away", wire.GoingAway(reason=control.reason)
+        case _:
+            return "streams", stream_response(control)

@@ -28,6 +28,7 @@ from proto import order_service_pb2_grpc
 from service_kit.change import Change
 from service_kit.errors import Fenced, ServiceError, TooMany, Unavailable
 from service_kit.logs import get_logger
+from service_kit.rpc.options import BATCH_BYTES
 from service_kit.times import now_ms
 
 #: Single-order calls at a time; each holds a thread of the pool.
@@ -96,13 +97,11 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         hello = wire.Hello(instance_id=self._instance_id, software_version=self._version, now_ms=now_ms())
         yield wire.TrunkDown(hello=hello)
         while (batch := self._hub.next_batch(outlet, self._heartbeat_s)) is not None:
-            message = wire.TrunkDown()
-            messages.fill_trunk_message(message, batch.controls)
-            message.streams.extend(messages.event_response(stream, entry) for stream, entry in batch.events)
-            if not batch.controls and not batch.events:
-                message.heartbeat.now_ms = now_ms()
-                message.heartbeat.queue_depth = batch.queue_depth
-            yield message
+            if batch.controls or batch.events:
+                yield from messages.trunk_messages(batch.controls, batch.events, limit_bytes=BATCH_BYTES)
+            else:
+                heartbeat = wire.Heartbeat(now_ms=now_ms(), queue_depth=batch.queue_depth)
+                yield wire.TrunkDown(heartbeat=heartbeat)
 
     def _enter(self, cap: CallCap, outlet: Outlet, context: grpc.ServicerContext) -> None:
         self._hub.register(outlet)

@@ -5,11 +5,34 @@ Keepalive finds a peer whose machine or wire is gone; the trunk's own heartbeats
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 ChannelOptions: TypeAlias = list[tuple[str, int]]
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+#: What one message of a trunk carries, about; the largest single item is far below the difference to the maximum.
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Pulse(NamedTuple):
+    """How a trunk shows that it is alive, all from one setting; both ends must have about the same."""
+
+    keepalive_ms: int
+
+    @property
+    def heartbeat_s(self) -> float:
+        """An end that has had nothing to say for so long sends a sign of life."""
+        return self.keepalive_ms / 2500
+
+    @property
+    def silence_s(self) -> float:
+        """A trunk without a sign of life for so long is dead."""
+        return self.keepalive_ms / 500
+
+    @property
+    def watch_s(self) -> float:
+        """How often an end looks whether its trunk is dead."""
+        return min(1.0, self.silence_s / 10)
 
 
 def client_options(keepalive_ms: int) -> ChannelOptions:
@@ -22,7 +45,8 @@ def client_options(keepalive_ms: int) -> ChannelOptions:
         ("grpc.use_local_subchannel_pool", 1),
         # The client paces its attempts; gRPC must not sit out a longer pause beneath it.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        # Also the time that one attempt may take.
+        ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
 

@@ -22,6 +22,7 @@ STATUS_OF: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.Fenced: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Diverged: grpc.StatusCode.DATA_LOSS,
+    errors.Pruned: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooMany: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
 }

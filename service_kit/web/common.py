@@ -39,6 +39,7 @@ class ReadinessSchema(StatusSchema):
     """What all checks say."""
 
     checks = fields.Dict(keys=fields.String(), values=fields.Nested(CheckSchema), required=True)
+    facts = fields.Dict(keys=fields.String(), values=fields.Dict(), required=True)
 
 
 def create_common_blueprint(resources: CommonResources) -> Blueprint:

@@ -90,5 +90,6 @@ def test_five_thousand_live_orders(requestor: Service, processor: Service) -> No
     assert status["active_streams"] == 0
     assert status["states"] == {"completed": WARM_UP + ORDERS}
     for service in (requestor, processor):
-        assert threads_of(service) <= threads[service.name]
+        # The pool of the gRPC server makes one thread more when the probe calls while a trunk is up.
+        assert threads_of(service) <= threads[service.name] + 1
         assert " ERROR " not in service.log

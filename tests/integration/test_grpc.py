@@ -324,7 +324,7 @@ def test_a_record_that_cannot_be_read_is_answered_without_its_reason(stub: Any, 
         database.execute("UPDATE records SET body = '{\"secret\": 1}'")
     database.close()
     code, details = refusal(lambda: stub.SubmitFollowUp(follow_up(), timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.UNAVAILABLE
+    assert code is grpc.StatusCode.INTERNAL
     assert "KeyError" not in details
     assert "notification_type" not in details
 

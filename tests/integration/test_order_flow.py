@@ -252,8 +252,8 @@ def test_a_close_that_waited_does_not_end_the_next_run(
 
     # Without a trunk the buyer's cancel waits. The seller's completion arrives before it, and the buyer begins anew.
     cut_off = make_requestor(tmp_path, running_processor)
-    cut_off.store.start()
-    cut_off.supervisor.start()
+    for component in cut_off.lifecycle.components[:4]:  # all but the trunk, the cleanup and REST
+        component.start()
     buyer = cut_off.app.test_client()
     assert buyer.post("/api/v1/orders/A1/cancel").get_json()["state"] == "closing"
     running_processor.orders.complete(Close(REF, OrderState.COMPLETED, "seller"))
@@ -262,6 +262,7 @@ def test_a_close_that_waited_does_not_end_the_next_run(
     body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
     assert buyer.post("/api/v1/orders/initiate", json=body).get_json()["message"] == "Order initiated successfully"
     cut_off.supervisor.stop(5)
+    cut_off.lease.stop(5)
     cut_off.store.stop()
 
     last = started_requestor(tmp_path, running_processor)

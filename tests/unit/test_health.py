@@ -6,7 +6,7 @@ from service_kit.health import Health
 
 
 def test_without_checks_a_process_is_ready():
-    assert Health().report() == {"status": "ready", "checks": {}}
+    assert Health().report() == {"status": "ready", "checks": {}, "facts": {}}
 
 
 def test_it_is_ready_while_every_check_is_fine():
@@ -15,7 +15,13 @@ def test_it_is_ready_while_every_check_is_fine():
     assert health.report() == {
         "status": "ready",
         "checks": {"store": {"ok": True, "detail": None}, "trunk": {"ok": True, "detail": None}},
+        "facts": {},
     }
+
+
+def test_facts_stand_beside_the_checks_and_change_nothing():
+    report = Health({"store": lambda: None}, facts={"cleanup": lambda: {"removed": 3}}).report()
+    assert (report["status"], report["facts"]) == ("ready", {"cleanup": {"removed": 3}})
 
 
 def test_one_reason_makes_it_not_ready():

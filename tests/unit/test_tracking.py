@@ -93,7 +93,7 @@ def test_an_order_that_drains_is_launched_with_a_higher_token_only(tracking: Ord
     tracking.stop(REF, 5, drain=True)
     assert not launch(tracking, 5)
     assert launch(tracking, 6)
-    assert tracking.draining() == []
+    assert tracking.listed(StreamState.DRAINING) == []
 
 
 def test_a_stop_leaves_a_newer_run_alone(tracking: OrderTracking) -> None:
@@ -141,7 +141,7 @@ def test_a_lost_trunk_makes_every_launched_stream_connect_anew(tracking: OrderTr
     tracking.reserve(reserved, 7, 1)
     assert tracking.lose_all("the wire is cut", 9) == 1
     assert tracking.count(StreamState.CONNECTING) == 3
-    assert tracking.draining() == [drained]
+    assert tracking.listed(StreamState.DRAINING) == [drained]
     view = tracking.view(Ref("default", "open"))
     assert view is not None
     assert (view.error, view.since_ms) == ("the wire is cut", 9)

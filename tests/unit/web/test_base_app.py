@@ -31,13 +31,14 @@ def test_it_is_alive_and_healthy(app):
 
 def test_it_is_ready_while_its_checks_are_fine(app, health):
     client = app.test_client()
-    assert client.get("/readyz").json == {"status": "ready", "checks": {}}
+    assert client.get("/readyz").json == {"status": "ready", "checks": {}, "facts": {}}
     health.add("store", lambda: "the store does not answer")
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json == {
         "status": "not ready",
         "checks": {"store": {"ok": False, "detail": "the store does not answer"}},
+        "facts": {},
     }
     assert client.get("/livez").status_code == 200
 

@@ -1,0 +1,76 @@
+"""A component that removes what is past its retention, again and again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from service_kit.logs import get_logger
+from service_kit.times import now_ms, rfc3339
+
+#: What one step removes; callers that write wait no longer than for these.
+BATCH = 500
+#: Between two batches, so that the store is free for others most of the time.
+_BREATH_S = 0.02
+
+log = get_logger(__name__)
+
+
+class Cleanup:
+    """Calls ``remove(limit)``, which answers how many it removed, until there is nothing left; then waits."""
+
+    name = "cleanup"
+
+    def __init__(self, remove: Callable[[int], int], *, every_s: float) -> None:
+        self._remove = remove
+        self._every_s = every_s
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last_run_ms: int | None = None
+        self._last_removed = 0
+        self._last_error: str | None = None
+
+    def start(self) -> None:
+        """Begin with a first run."""
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End after the step that runs. Safe to call twice."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def check(self) -> str | None:
+        """None while it runs; a run that failed is told in `facts` and tried again, since it stops nobody."""
+        return None if self._thread is not None and self._thread.is_alive() else "the cleanup is not running"
+
+    def facts(self) -> Mapping[str, Any]:
+        """When the last run ended, what it removed, and why it failed if it did."""
+        last_run = None if self._last_run_ms is None else rfc3339(self._last_run_ms)
+        return {"last_run": last_run, "removed": self._last_removed, "last_error": self._last_error}
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            removed, error = self._remove_all()
+            self._last_removed, self._last_error, self._last_run_ms = removed, error, now_ms()
+            if removed:
+                log.info(
+                    f"Removed {removed} orders that are past their retention", action="cleanup.done", orders=removed
+                )
+            self._stopping.wait(self._every_s)
+
+    def _remove_all(self) -> tuple[int, str | None]:
+        removed = 0
+        try:
+            while not self._stopping.is_set():
+                step = self._remove(BATCH)
+                removed += step
+                if step == 0:
+                    break
+                self._stopping.wait(_BREATH_S)
+        except Exception as error:
+            log.error("The cleanup failed", action="cleanup.failed", exc_info=error)
+            return removed, type(error).__name__
+        return removed, None
