@@ -252,7 +252,13 @@ def _answer(item: Input, error: ServiceError | None) -> Control:
 
 
 def _log_request(request: wire.OrderStreamRequest) -> None:
-    log.info(f"Request type: {type(request)}", action="stream.opened", order_req_id=request.order_req_id)
+    log.info(
+        f"Request type: {type(request)}",
+        action="stream.opened",
+        order_req_id=request.order_req_id,
+        token=request.token,
+        stream_id=request.stream_id,
+    )
 
 
 def _log_refusal(wish: OpenStream, error: ServiceError) -> None:

@@ -1,0 +1,168 @@
+"""Both services as processes that are kept alive whatever kills them."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.e2e.conftest import Service, Services, eventually
+
+#: Settings that let a dead peer be noticed within 4 s.
+FAST = {"KEEPALIVE_MS": "1500", "LOG_FORMAT": "json"}
+FAILPOINTS = "ORDER_COMMUNICATOR_FAILPOINTS"
+_LOOK_S = 0.02
+
+
+class Arena:
+    """A processor and a requestor on free ports, their stores in one folder, and a keeper that starts them again."""
+
+    def __init__(self, folder: Path, **requestor_settings: str) -> None:
+        self.services = Services(folder)
+        self.processor = self.services.processor(**{f"PROCESSOR_{name}": value for name, value in FAST.items()})
+        self.requestor = self.services.requestor(
+            **{f"REQUESTOR_{name}": value for name, value in FAST.items()}, **requestor_settings
+        )
+        self.deaths = {"requestor": 0, "processor": 0}
+        self._keeping = threading.Event()
+        self._over = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    @property
+    def both(self) -> tuple[Service, Service]:
+        """The two services, the processor first."""
+        return self.processor, self.requestor
+
+    def start(self, failpoints: Mapping[str, str] | None = None) -> None:
+        """Start both and keep them alive; ``failpoints`` by service are armed for this first life only."""
+        for service in self.both:
+            armed = (failpoints or {}).get(service.name)
+            if armed is not None:
+                service.settings[FAILPOINTS] = armed
+            service.launch()
+        for service in self.both:
+            service.settings.pop(FAILPOINTS, None)
+        self._keeping.set()
+        self._keeper.start()
+        for service in self.both:
+            self.wait_until_ready(service)
+
+    def wait_until_ready(self, service: Service, timeout_s: float = 30.0) -> None:
+        """Wait until the service is ready, in this life or in one of the next."""
+        eventually(lambda: _is_ready(service), timeout_s=timeout_s, what=f"the {service.name}'s readiness")
+
+    def _keep(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            for service in self.both:
+                if self._keeping.is_set() and service.process.poll() is not None:
+                    self.deaths[service.name] += 1
+                    service.launch()
+
+    def kill(self, service: Service) -> None:
+        """SIGKILL; the keeper starts it again."""
+        service.process.send_signal(signal.SIGKILL)
+
+    def freeze(self, service: Service, seconds: float) -> None:
+        """SIGSTOP, wait, SIGCONT."""
+        process = service.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def status(self) -> dict[str, Any]:
+        """The requestor's tracking status."""
+        status: dict[str, Any] = self.requestor.get("/orders/tracking/status?limit=1")
+        return status
+
+    def wait_until_quiet(self, timeout_s: float = 60.0) -> float:
+        """Wait until every live order has its stream and nothing waits to be relayed; answers how long it took."""
+        began = time.monotonic()
+        eventually(self._is_quiet, timeout_s=timeout_s, what="quiet")
+        return time.monotonic() - began
+
+    def _is_quiet(self) -> bool:
+        try:
+            status = self.status()
+            at_processor = self.processor.get("/orders?limit=1")
+        except (requests.RequestException, AssertionError):
+            return False
+        return (
+            status["states"].get("closing", 0) == 0
+            and status["open_streams"] == status["active_streams"] == at_processor["open_streams"]
+            and at_processor["states"].get("live", 0) == status["active_streams"]
+            and pending_in(self.requestor.store) == 0
+        )
+
+    def stop(self) -> None:
+        """End both in order."""
+        self._keeping.clear()
+        self._over.set()
+        self._keeper.join()
+        for service in reversed(self.both):
+            assert service.stop(timeout_s=15) == 0, service.log[-2000:]
+
+    def kill_all(self) -> None:
+        """End both at once."""
+        self._keeping.clear()
+        self._over.set()
+        self.services.kill_all()
+
+
+def _is_ready(service: Service) -> bool:
+    try:
+        return requests.get(f"{service.url}/readyz", timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def pending_in(store: Path) -> int:
+    """How many messages of a store's outbox wait, read from the file itself."""
+    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM outbox WHERE state = 'pending'").fetchone()
+        return int(count)
+
+
+class Chaos:
+    """Kills and freezes services at random moments, one thread, repeatable by its seed."""
+
+    def __init__(self, arena: Arena, seed: int, *, kills: int, freezes: int, which: str, pause_s: float) -> None:
+        self._arena = arena
+        self._random = random.Random(seed)  # noqa: S311 - a plan that can be repeated, not a secret
+        self._plan = ["kill"] * kills + ["freeze"] * freezes
+        self._random.shuffle(self._plan)
+        self._victims = [service for service in arena.both if which in ("both", service.name)]
+        self._pause_s = pause_s
+        self.done = 0
+        self._thread = threading.Thread(target=self._run, name="chaos", daemon=True)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every fault has been injected."""
+        return self.done == len(self._plan)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        for fault in self._plan:
+            victim = self._random.choice(self._victims)
+            # Also into the middle of a start, now and then.
+            if self._random.random() < 0.9:
+                self._arena.wait_until_ready(victim)
+            time.sleep(self._random.uniform(0, self._pause_s))
+            if fault == "kill":
+                self._arena.kill(victim)
+            else:
+                self._arena.freeze(victim, self._random.uniform(0.1, 2.0))
+            self.done += 1
