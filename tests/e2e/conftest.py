@@ -61,6 +61,9 @@ class Service:
         self.store = folder / f"{name}.db"
         self.settings = {f"{self.prefix}_STORE": f"sqlite:///{self.store}", **settings}
         self.cwd = cwd
+        #: Where it listens, and what to run instead of the service's own script: for tests of networks and guards.
+        self.host = "127.0.0.1"
+        self.command = [sys.executable, str(ROOT / f"wsgi_{name}.py")]
         self._log_path = folder / f"{name}.log"
         self._out_path = folder / f"{name}.out"
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +71,7 @@ class Service:
     @property
     def url(self) -> str:
         """The base of the service's REST interface."""
-        return f"http://127.0.0.1:{self.settings[f'{self.prefix}_PORT']}"
+        return f"http://{self.host}:{self.settings[f'{self.prefix}_PORT']}"
 
     @property
     def log(self) -> str:
@@ -98,7 +101,7 @@ class Service:
         environ = {key: value for key, value in os.environ.items() if not key.startswith(own)} | self.settings
         with _appending(self._log_path) as log, _appending(self._out_path) as out:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / f"wsgi_{self.name}.py")],
+                self.command,
                 cwd=self.cwd,
                 env=environ,
                 stdin=subprocess.DEVNULL,

@@ -25,12 +25,14 @@ _LOOK_S = 0.02
 class Arena:
     """A processor and a requestor on free ports, their stores in one folder, and a keeper that starts them again."""
 
-    def __init__(self, folder: Path, **requestor_settings: str) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] = FAST) -> None:
         self.services = Services(folder)
-        self.processor = self.services.processor(**{f"PROCESSOR_{name}": value for name, value in FAST.items()})
-        self.requestor = self.services.requestor(
-            **{f"REQUESTOR_{name}": value for name, value in FAST.items()}, **requestor_settings
-        )
+        self.processor = self.services.processor()
+        self.requestor = self.services.requestor()
+        for service in self.both:
+            service.settings.update({f"{service.prefix}_{name}": value for name, value in settings.items()})
+        self.requestor.settings["REQUESTOR_LEASE_S"] = "3"
+        self._armed: dict[str, str] = {}
         self.deaths = {"requestor": 0, "processor": 0}
         self._keeping = threading.Event()
         self._over = threading.Event()
@@ -41,19 +43,26 @@ class Arena:
         """The two services, the processor first."""
         return self.processor, self.requestor
 
-    def start(self, failpoints: Mapping[str, str] | None = None) -> None:
-        """Start both and keep them alive; ``failpoints`` by service are armed for this first life only."""
+    def start(self) -> None:
+        """Start both and keep them alive."""
         for service in self.both:
-            armed = (failpoints or {}).get(service.name)
-            if armed is not None:
-                service.settings[FAILPOINTS] = armed
-            service.launch()
-        for service in self.both:
-            service.settings.pop(FAILPOINTS, None)
+            self._launch(service)
         self._keeping.set()
         self._keeper.start()
         for service in self.both:
             self.wait_until_ready(service)
+
+    def arm(self, service: Service, failpoints: str) -> None:
+        """Kill the service; only its next life has these failpoints."""
+        self._armed[service.name] = failpoints
+        self.kill(service)
+
+    def _launch(self, service: Service) -> None:
+        failpoints = self._armed.pop(service.name, None)
+        if failpoints is not None:
+            service.settings[FAILPOINTS] = failpoints
+        service.launch()
+        service.settings.pop(FAILPOINTS, None)
 
     def wait_until_ready(self, service: Service, timeout_s: float = 30.0) -> None:
         """Wait until the service is ready, in this life or in one of the next."""
@@ -64,7 +73,7 @@ class Arena:
             for service in self.both:
                 if self._keeping.is_set() and service.process.poll() is not None:
                     self.deaths[service.name] += 1
-                    service.launch()
+                    self._launch(service)
 
     def kill(self, service: Service) -> None:
         """SIGKILL; the keeper starts it again."""
@@ -137,7 +146,7 @@ class Chaos:
 
     def __init__(self, arena: Arena, seed: int, *, kills: int, freezes: int, which: str, pause_s: float) -> None:
         self._arena = arena
-        self._random = random.Random(seed)  # noqa: S311 - a plan that can be repeated, not a secret
+        self._random = random.Random(seed)
         self._plan = ["kill"] * kills + ["freeze"] * freezes
         self._random.shuffle(self._plan)
         self._victims = [service for service in arena.both if which in ("both", service.name)]

@@ -1,4 +1,4 @@
-"""Clients that behave like a buyer's system: they repeat what was not answered, under the same ids, or give up on it."""
+"""Clients like a buyer's system: they repeat what was not answered, under the same ids, or give it up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Client(threading.Thread):
     def __init__(self, arena: Arena, seed: int, number: int, *, orders: int, stop: threading.Event) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
         self._arena = arena
-        self._random = random.Random(f"{seed}/{number}")  # noqa: S311 - a load that can be repeated
+        self._random = random.Random(f"{seed}/{number}")
         self._number = number
         self._orders = orders
         self._stop_asked = stop

@@ -86,18 +86,11 @@ def torture(
         arena.stop()
     finally:
         arena.kill_all()
-    return outcome_of(arena, ledger, seed, time.monotonic() - began, chaos.done, quiet_after_s)
-
-
-def outcome_of(
-    arena: Arena, ledger: Ledger, seed: int, seconds: float, faults_injected: int, quiet_after_s: float
-) -> Outcome:
-    """Audit the stores of an arena that has stopped."""
     return Outcome(
         seed=seed,
-        seconds=seconds,
+        seconds=time.monotonic() - began,
         deaths=dict(arena.deaths),
-        faults_injected=faults_injected,
+        faults_injected=chaos.done,
         orders=len(ledger.orders),
         runs=ledger.runs_acked,
         notes=ledger.notes_acked,
@@ -107,5 +100,10 @@ def outcome_of(
         refused=ledger.refused,
         set_aside=set_aside_in(arena.requestor.store),
         quiet_after_s=quiet_after_s,
-        report=audit(ledger, arena.requestor.store, arena.processor.store, arena.processor.log),
+        report=audit_arena(arena, ledger),
     )
+
+
+def audit_arena(arena: Arena, ledger: Ledger) -> Report:
+    """Audit the stores of an arena that has stopped."""
+    return audit(ledger, arena.requestor.store, arena.processor.store, arena.processor.log)
