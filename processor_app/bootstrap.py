@@ -20,6 +20,7 @@ from proto import order_service_pb2_grpc
 from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lifecycle import Lifecycle
+from service_kit.ports import PortCheck, WantedPort
 from service_kit.rpc.options import Pulse
 from service_kit.rpc.probe import LoopbackProbe
 from service_kit.rpc.server import GrpcServer
@@ -57,14 +58,14 @@ def build_processor(settings: ProcessorSettings) -> Processor:
     orders = Orders(store, hub)
     pulse = Pulse(settings.keepalive_ms)
     servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=pulse.heartbeat_s)
+    port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
+    grpc_port = WantedPort(settings.host, settings.grpc_port, f"{PREFIX}_GRPC_PORT")
     grpc_server = GrpcServer(
-        settings.host,
-        settings.grpc_port,
+        *grpc_port,
         add_services=[partial(order_service_pb2_grpc.add_OrderServiceServicer_to_server, servicer)],
         service_names=[wire.DESCRIPTOR.services_by_name["OrderService"].full_name],
         keepalive_ms=settings.keepalive_ms,
         max_threads=MAX_THREADS,
-        port_setting=f"{PREFIX}_GRPC_PORT",
         before_stop=servicer.announce_stop,
     )
     probe = LoopbackProbe(lambda: f"{settings.host}:{grpc_server.port}")
@@ -83,8 +84,8 @@ def build_processor(settings: ProcessorSettings) -> Processor:
     app = create_base_app(__package__ or "processor_app", health=health, title="Order processor", version=VERSION)
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
-    web = WebServer(app, settings.host, settings.port, port_setting=f"{PREFIX}_PORT")
-    lifecycle = Lifecycle([store, watch, grpc_server, probe, cleanup, web])
+    web = WebServer(app, *port)
+    lifecycle = Lifecycle([PortCheck(port, grpc_port), store, watch, grpc_server, probe, cleanup, web])
     return Processor(settings, app, store, hub, orders, grpc_server, web, lifecycle)
 
 

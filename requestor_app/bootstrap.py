@@ -21,6 +21,7 @@ from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
+from service_kit.ports import PortCheck, WantedPort
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
 from service_kit.storage.opening import open_store
@@ -79,8 +80,9 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     app = create_base_app(__package__ or "requestor_app", health=health, title="Order requestor", version=VERSION)
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
-    web = WebServer(app, settings.host, settings.port, port_setting=f"{PREFIX}_PORT")
-    lifecycle = Lifecycle([store, lease, recovery, supervisor, trunk, cleanup, web])
+    port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
+    web = WebServer(app, *port)
+    lifecycle = Lifecycle([PortCheck(port), store, lease, recovery, supervisor, trunk, cleanup, web])
     return Requestor(settings, app, store, lease, tracking, supervisor, orders, web, lifecycle)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import NamedTuple
 
 from service_kit.errors import StartRefused
 
@@ -51,6 +52,35 @@ def listen_alone(host: str, port: int, port_setting: str, *, backlog: int = 128)
         listener.close()
         raise StartRefused(bind_refused_line(error, host, port, port_setting)) from None
     return listener
+
+
+class WantedPort(NamedTuple):
+    """A port that a service is to listen on, and the setting that moves it."""
+
+    host: str
+    port: int
+    setting: str
+
+
+class PortCheck:
+    """The first component of a service: whoever starts it twice hears of the port before anything else is touched."""
+
+    name = "ports"
+
+    def __init__(self, *wanted: WantedPort) -> None:
+        self._wanted = wanted
+
+    def start(self) -> None:
+        """Try every port. Raises `StartRefused` with one line when one cannot be had."""
+        for host, port, port_setting in self._wanted:
+            listen_alone(host, port, port_setting).close()
+
+    def stop(self, timeout_s: float) -> None:
+        """Nothing runs."""
+
+    def check(self) -> str | None:
+        """None: it is over when `start` returns."""
+        return None
 
 
 def _claim_exclusively(listener: socket.socket) -> None:

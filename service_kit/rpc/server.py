@@ -31,12 +31,12 @@ class GrpcServer:
         self,
         host: str,
         port: int,
+        port_setting: str,
         *,
         add_services: Sequence[Callable[[grpc.Server], None]],
         service_names: Sequence[str],
         keepalive_ms: int,
         max_threads: int,
-        port_setting: str,
         before_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host

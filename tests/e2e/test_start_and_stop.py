@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.conftest import STOP_SIGNALS, Service, Services, eventually, note_body, order_body, wait_for_stream
+from tests.e2e.conftest import (
+    STOP_SIGNALS,
+    Service,
+    Services,
+    eventually,
+    free_port,
+    note_body,
+    order_body,
+    wait_for_stream,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -71,6 +80,15 @@ def test_a_service_starts_when_its_port_is_free_again(services: Services, settin
         assert_refused(service)
     service.start()
     assert service.stop() == 0
+
+
+@pytest.mark.parametrize("setting", ["REQUESTOR_PORT", "PROCESSOR_PORT"])
+def test_a_service_that_is_started_twice_names_the_port_and_not_the_store(services: Services, setting: str) -> None:
+    first = service_with(services, setting, str(free_port()))
+    first.start()
+    second = service_with(services, setting, first.settings[setting])
+    assert second.store == first.store
+    assert setting in assert_refused(second)
 
 
 # ---- signals
