@@ -11,10 +11,12 @@ from typing import Any
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
-from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
+from waitress.task import WSGITask  # type: ignore[import-untyped]
 
 from service_kit.logs import get_logger
 from service_kit.ports import listen_alone
+from service_kit.web.socket_loop import make_loop
+from service_kit.web.workers import Workers
 
 _log = get_logger(__name__)
 
@@ -54,7 +56,7 @@ class WebServer:
         )
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
-        self._dispatcher = _Dispatcher()
+        self._workers = Workers(threads)
         self._server: _Server | None = None
         self._loop: threading.Thread | None = None
 
@@ -66,7 +68,7 @@ class WebServer:
     @property
     def queue_depth(self) -> int:
         """How many requests wait for a thread."""
-        return len(self._dispatcher.queue)
+        return self._workers.queue_depth
 
     def start(self) -> None:
         """Listen and serve; raises `StartRefused` with one line when the address cannot be had."""
@@ -84,15 +86,14 @@ class WebServer:
             ident=None,
             clear_untrusted_proxy_headers=True,
             log_socket_errors=False,
-            asyncore_use_poll=True,
         )
-        self._dispatcher.set_thread_count(self._threads)
+        self._workers.start()
         self._server = _Server(
             self._app,
             {},
             True,
             listener,
-            dispatcher=self._dispatcher,
+            dispatcher=self._workers,
             adj=adjustments,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
@@ -114,7 +115,7 @@ class WebServer:
         while server.is_busy() and time.monotonic() < deadline - timeout_s / 10:
             server.in_loop(server.close_idle_channels)
             time.sleep(_POLL_S)
-        ended = self._dispatcher.end_threads(deadline)
+        ended = self._workers.end(deadline)
         server.in_loop(server.close_everything)
         self._loop.join(max(1.0, deadline - time.monotonic()))
         server.close_trigger()
@@ -127,30 +128,27 @@ class WebServer:
         return None if self._server is not None and loop is not None and loop.is_alive() else "not serving"
 
 
-class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc] # Waitress has no types
-    """Keeps its threads, so that they can be waited for."""
+class _Task(WSGITask):  # type: ignore[misc] # Waitress has no types
+    """One request; an answer that comes in one piece goes out in one piece, its head included."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._workers: list[threading.Thread] = []
-
-    def start_new_thread(self, target: Callable[[int], None], thread_no: int) -> None:
-        worker = threading.Thread(target=target, name=f"web-{thread_no}", args=(thread_no,), daemon=True)
-        self._workers.append(worker)
-        worker.start()
-
-    def end_threads(self, deadline: float) -> bool:
-        """Cancel what waits, end the threads, and answer whether all have ended by the deadline."""
-        self.shutdown(cancel_pending=True, timeout=max(0.0, deadline - time.monotonic()))
-        for worker in self._workers:
-            worker.join(max(0.01, deadline - time.monotonic()))
-        return not any(worker.is_alive() for worker in self._workers)
+    def write(self, data: bytes) -> None:
+        if self.complete and not self.wrote_header and data and self.content_length == len(data) and self.has_body:
+            self.channel.write_soon(self.build_response_header() + data)
+            self.wrote_header = True
+            self.content_bytes_written += len(data)
+        else:
+            super().write(data)
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     """One connection; knows since when it has been receiving its current request."""
 
+    task_class = _Task
     receiving_since_s = 0.0
+
+    def __init__(self, server: _Server, *args: Any, **options: Any) -> None:
+        super().__init__(server, *args, **options)
+        server.loop.watch(self)
 
     def received(self, data: bytes) -> bool:
         before = self.request
@@ -158,6 +156,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
         if self.request is not before:
             self.receiving_since_s = time.monotonic()
         return accepted
+
+    def service(self) -> None:
+        self.server.serving.channel = self
+        super().service()
+
+    def del_channel(self, map: dict[int, Any] | None = None) -> None:  # noqa: A002 - Waitress's name
+        self.server.loop.forget(self._fileno)
+        super().del_channel(map)
 
 
 class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
@@ -174,9 +180,19 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
         #: and a thread that outlasts the stop would write into that.
         self._trigger_lock = threading.Lock()
         self._is_trigger_closed = False
+        #: Which connection's request the current thread runs.
+        self.serving = threading.local()
         super().__init__(*args, **options)
+        self.loop = make_loop(self._map, self._wake_loop)
 
-    def pull_trigger(self, call: Callable[[], None] | None = None) -> None:
+    def run(self) -> None:
+        self.loop.run()
+
+    def pull_trigger(self) -> None:
+        """Let the loop see what a request has changed about its connection; Waitress's channels call it."""
+        self.loop.watch(self.serving.channel)
+
+    def _wake_loop(self, call: Callable[[], None] | None = None) -> None:
         with self._trigger_lock:
             if not self._is_trigger_closed:
                 self.trigger.pull_trigger(call)
@@ -188,7 +204,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
 
     def in_loop(self, call: Callable[[], None]) -> None:
         """Run a call in the thread of the loop, which alone may change channels."""
-        self.pull_trigger(call)
+        self._wake_loop(call)
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)
@@ -203,6 +219,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
 
     def stop_listening(self) -> None:
         self.accepting = False
+        self.loop.forget(self._fileno)
         self.del_channel()
         self.socket.close()
         self.close_idle_channels()
@@ -216,4 +233,5 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
         for channel in list(self.active_channels.values()):
             channel.handle_close()
         # The loop ends when nothing is left to watch.
+        self.loop.forget(self.trigger._fileno)  # noqa: SLF001 - Waitress has no other name for it
         self.trigger.del_channel()

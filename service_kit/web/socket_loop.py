@@ -1,0 +1,118 @@
+"""The loop that watches a Waitress server's sockets.
+
+Waitress's own loop asks every connection, at every turn, what it waits for, and a thread that has answered a request
+must wake the loop up before the next one can be read. With epoll the system keeps what each connection waits for: a
+turn costs the same however many connections there are, and the thread that answered sets it by itself.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from waitress import wasyncore  # type: ignore[import-untyped]
+
+#: The server looks after its time-outs so often, in seconds.
+SWEEP_S = 1.0
+
+#: Waitress's channels by their file numbers: connections, the listening socket and the trigger.
+SocketMap: TypeAlias = dict[int, Any]
+
+
+class SocketLoop(Protocol):
+    """Lets the channels of a map handle what comes in."""
+
+    def run(self) -> None:
+        """Serve until the map is empty."""
+
+    def watch(self, channel: Any) -> None:
+        """Take note of what the channel waits for now; from any thread."""
+
+    def forget(self, file_number: int) -> None:
+        """Watch no more; called before the number is closed, since the system gives it out again."""
+
+
+class PollLoop:
+    """Waitress's own loop, for systems without epoll; ``wake`` makes it begin a new turn."""
+
+    def __init__(self, socket_map: SocketMap, wake: Callable[[], None]) -> None:
+        self._map = socket_map
+        self._wake = wake
+
+    def run(self) -> None:
+        """Serve until the map is empty."""
+        wasyncore.loop(timeout=SWEEP_S, map=self._map, use_poll=True)
+
+    def watch(self, channel: Any) -> None:  # noqa: ARG002 - the next turn asks every channel
+        """Begin a new turn, which asks the channel what it waits for."""
+        self._wake()
+
+    def forget(self, file_number: int) -> None:
+        """Nothing is kept from one turn to the next."""
+
+
+if sys.platform == "linux":
+
+    class EpollLoop:
+        """Arms each channel for one event at a time; whoever has handled the event arms it anew."""
+
+        def __init__(self, socket_map: SocketMap) -> None:
+            self._map = socket_map
+            self._epoll = select.epoll()
+            #: Guards the set of armed numbers, so that none is armed after it was forgotten.
+            self._lock = threading.Lock()
+            self._known: set[int] = set()
+
+        def run(self) -> None:
+            """Serve until the map is empty."""
+            sweep_at = 0.0
+            while self._map:
+                if (now := time.monotonic()) >= sweep_at:
+                    sweep_at = now + SWEEP_S
+                    self._sweep()
+                for file_number, events in self._epoll.poll(SWEEP_S):
+                    channel = self._map.get(file_number)
+                    if channel is None:
+                        continue
+                    wasyncore.readwrite(channel, events)
+                    if isinstance(channel, wasyncore.file_dispatcher):
+                        sweep_at = 0.0  # the trigger: somebody has changed channels
+                    self.watch(channel)
+            self._epoll.close()
+
+        def _sweep(self) -> None:
+            for channel in list(self._map.values()):
+                self.watch(channel)
+
+        def watch(self, channel: Any) -> None:
+            """Arm the channel for what it waits for now; from any thread."""
+            with self._lock:
+                file_number = channel._fileno  # noqa: SLF001 - Waitress has no other name for it; None when closed
+                if file_number not in self._map:
+                    return
+                events = select.EPOLLIN if channel.readable() else 0
+                if channel.writable() and not channel.accepting:
+                    events |= select.EPOLLOUT
+                if file_number not in self._known:
+                    self._known.add(file_number)
+                    self._epoll.register(file_number, events | select.EPOLLONESHOT)
+                elif events:
+                    self._epoll.modify(file_number, events | select.EPOLLONESHOT)
+
+        def forget(self, file_number: int) -> None:
+            """Watch no more; called before the number is closed, since the system gives it out again."""
+            with self._lock:
+                if file_number in self._known:
+                    self._known.discard(file_number)
+                    self._epoll.unregister(file_number)
+
+
+def make_loop(socket_map: SocketMap, wake: Callable[[], None]) -> SocketLoop:
+    """The best loop that this system has."""
+    if sys.platform == "linux":
+        return EpollLoop(socket_map)
+    return PollLoop(socket_map, wake)
