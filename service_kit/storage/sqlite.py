@@ -82,8 +82,7 @@ class SqliteStore:
         except BaseException:
             self._lock_file.release()
             raise
-        (next_id,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM records").fetchone()
-        writer, readers = Writer(connection, next_id), ReaderPool(self.path)
+        writer, readers = Writer(connection), ReaderPool(self.path)
         self._writer, self._readers = writer, readers
         self._thread = threading.Thread(
             target=self._run, args=(connection, writer, readers), name="store-writer", daemon=True

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from service_kit.change import Change, Entry, Message, Record, Ref, Snapshot, Step
+import orjson
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-_decode = json.JSONDecoder().decode
+from service_kit.change import Change, Entry, Message, Record, Ref, Snapshot, Step
+from service_kit.storage.sqlite_recent import RecentRecords
+from service_kit.storage.sqlite_rows import write_rows
+
+_decode = orjson.loads
 
 RECORD_COLUMNS = (
     "r.id, r.tenant, r.key, r.state, r.owner, r.token, r.version, r.grp, r.created_ms, r.updated_ms, r.body"
@@ -30,17 +32,30 @@ _SELECT_ENTRIES = f"""
 _SELECT_MESSAGES = f"""
     SELECT o.record, {MESSAGE_COLUMNS} FROM json_each(?) j
     JOIN outbox o ON o.record = json_extract(j.value, '$[0]') AND o.message_id = json_extract(j.value, '$[1]')"""
-_PUT_RECORD = """
-    INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET state = excluded.state, owner = excluded.owner, token = excluded.token,
+_PUT_RECORDS = (
+    "INSERT INTO records VALUES",
+    """ON CONFLICT (id) DO UPDATE SET state = excluded.state, owner = excluded.owner, token = excluded.token,
         version = excluded.version, grp = excluded.grp, created_ms = excluded.created_ms,
-        updated_ms = excluded.updated_ms, body = excluded.body"""
-_PUT_ENTRY = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
-_PUT_MESSAGE = "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_DROP_MESSAGE = "DELETE FROM outbox WHERE record = ? AND message_id = ?"
+        updated_ms = excluded.updated_ms, body = excluded.body""",
+)
+_PUT_ENTRIES = ("INSERT INTO entries VALUES", "")
+_PUT_MESSAGES = ("INSERT OR REPLACE INTO outbox VALUES", "")
+_DROP_MESSAGES = ("DELETE FROM outbox WHERE (record, message_id) IN (VALUES", ")")
 _FORGET = "DELETE FROM entries WHERE record = ? AND seq <= ?"
-_SELECT_FLOOR = "SELECT value FROM meta WHERE name = 'token_floor'"
-_ADD_COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (tenant, state) DO UPDATE SET n = n + excluded.n"
+_ADD_COUNTS = ("INSERT INTO counts VALUES", "ON CONFLICT (tenant, state) DO UPDATE SET n = n + excluded.n")
+
+
+def _encode(document: Any) -> str:
+    return orjson.dumps(document, default=_plain).decode()
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not take for JSON by itself: named tuples and mappings that are no dict."""
+    if isinstance(value, tuple):
+        return tuple(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def record_of(row: Sequence[Any]) -> Record:
@@ -73,9 +88,10 @@ def pairs(values: Iterable[tuple[Any, Any]]) -> str:
 class Batch:
     """The steps of one transaction and what they have written so far."""
 
-    def __init__(self, connection: sqlite3.Connection, next_id: int) -> None:
-        self.next_id = next_id
+    def __init__(self, connection: sqlite3.Connection, recent: RecentRecords) -> None:
         self._connection = connection
+        self._recent = recent
+        self._next_id = 0
         self._ids: dict[Ref, int] = {}
         self._records: dict[Ref, Record] = {}
         self._bodies: dict[Ref, str] = {}
@@ -90,11 +106,18 @@ class Batch:
     def load(self, steps: Sequence[Step]) -> None:
         """Read what the steps will want to see: one query for records, entries and messages each."""
         execute = self._connection.execute
-        (self._token_floor,) = execute(_SELECT_FLOOR).fetchone()
-        refs = {step.ref for step in steps}
-        for row in execute(_SELECT_RECORDS, (pairs(refs),)):
-            record = record_of(row)
-            self._ids[record.ref], self._records[record.ref] = row[0], record
+        self._recent.know(self._connection)
+        self._next_id, self._token_floor = self._recent.next_id, self._recent.token_floor
+        unknown = []
+        for ref in {step.ref for step in steps}:
+            if (known := self._recent.find(ref)) is None:
+                unknown.append(ref)
+            else:
+                self._ids[ref], self._records[ref] = known
+        if unknown:
+            for row in execute(_SELECT_RECORDS, (pairs(unknown),)):
+                record = record_of(row)
+                self._ids[record.ref], self._records[record.ref] = row[0], record
         entry_ids = list(self._wanted((step.ref, step.entry_ids) for step in steps))
         if entry_ids:
             for row in execute(_SELECT_ENTRIES, (pairs(entry_ids),)):
@@ -138,14 +161,14 @@ class Batch:
             raise ValueError("the Change does not follow from the record that it was decided on")
         # Everything that can fail comes before the first note, so that a bad Change leaves no trace.
         body = _encode(after.body)
-        record_id = self._ids.get(ref) or self.next_id
+        record_id = self._ids.get(ref) or self._next_id
         entries = [(record_id, e.seq, e.entry_id, e.kind, e.at_ms, _encode(e.body)) for e in change.entries]
         puts = [(m, (record_id, *_message_row(m))) for m in change.puts]
         self._check_entries(record_id, change.entries)
 
         if ref not in self._ids:
             self._ids[ref] = record_id
-            self.next_id += 1
+            self._next_id += 1
         self._records[ref], self._bodies[ref] = after, body
         self._forget(record_id, change.forget_through)
         self._new_entries += entries
@@ -176,20 +199,23 @@ class Batch:
 
     def write(self) -> None:
         """Write every note, within the caller's transaction."""
-        many = self._connection.executemany
         if not self._bodies:
             return
-        many(_PUT_RECORD, [_record_row(self._ids[ref], self._records[ref], body) for ref, body in self._bodies.items()])
+        rows = [_record_row(self._ids[ref], self._records[ref], body) for ref, body in self._bodies.items()]
+        write_rows(self._connection, _PUT_RECORDS, rows)
         if self._forgets:
-            many(_FORGET, list(self._forgets.items()))
-        if self._new_entries:
-            many(_PUT_ENTRY, self._new_entries)
-        if self._touched:
-            many(_DROP_MESSAGE, [name for name, row in self._touched.items() if row is None])
-            many(_PUT_MESSAGE, [row for row in self._touched.values() if row is not None])
+            self._connection.executemany(_FORGET, list(self._forgets.items()))
+        write_rows(self._connection, _PUT_ENTRIES, self._new_entries)
+        write_rows(self._connection, _DROP_MESSAGES, [name for name, row in self._touched.items() if row is None])
+        write_rows(self._connection, _PUT_MESSAGES, [row for row in self._touched.values() if row is not None])
         counts = [(tenant, state, n) for (tenant, state), n in self._counts.items() if n]
-        if counts:
-            many(_ADD_COUNT, counts)
+        write_rows(self._connection, _ADD_COUNTS, counts)
+
+    def committed(self) -> None:
+        """Note what is durable now, for the batches that follow."""
+        self._recent.next_id = self._next_id
+        for ref in self._bodies:
+            self._recent.keep(ref, self._ids[ref], self._records[ref])
 
 
 def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.sqlite_batch import Batch
+from service_kit.storage.sqlite_recent import RecentRecords
 
 #: Steps in one transaction, about; more would let the first callers wait for the last.
 MAX_STEPS = 2_000
@@ -65,9 +66,9 @@ class Writer:
     A lone job is committed at once: the batch is what came in during the commit before it.
     """
 
-    def __init__(self, connection: sqlite3.Connection, next_id: int) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._next_id = next_id
+        self._recent = RecentRecords()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         #: Guards the moment in which the writer stops taking work: nothing is queued behind the end.
         self._gate = threading.Lock()
@@ -168,7 +169,7 @@ class Writer:
             job.finish([next(outcomes) for _ in job.steps])
 
     def _decide(self, steps: Sequence[Step]) -> list[Result]:
-        batch = Batch(self._connection, self._next_id)
+        batch = Batch(self._connection, self._recent)
 
         def work(_: sqlite3.Connection) -> list[Result]:
             batch.load(steps)
@@ -177,7 +178,7 @@ class Writer:
             return results
 
         results = self._commit(work, len(steps))
-        self._next_id = batch.next_id
+        batch.committed()
         return results
 
     def _decide_alone(self, step: Step) -> Result:
@@ -189,7 +190,9 @@ class Writer:
 
     def _commit_call(self, job: _Job, call: Callable[[sqlite3.Connection], Any]) -> None:
         try:
-            job.finish(self._commit(call, 1))
+            result = self._commit(call, 1)
+            self._recent.doubt()
+            job.finish(result)
         except Exception as error:  # noqa: BLE001 - raised where the caller waits
             job.finish(error=public_error(error) if _is_of_the_store(error) else error)
 
@@ -207,6 +210,7 @@ class Writer:
             with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+            self._recent.doubt()  # it may have been committed all the same
             if _is_of_the_store(error):
                 self._note_failure(error)
             raise

@@ -1,0 +1,48 @@
+"""What the writer of a file knows without reading it."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from service_kit.change import Record, Ref
+
+#: Records that are kept; what has just been written is most likely to be written next.
+_MAX_RECORDS = 2_048
+
+
+class RecentRecords:
+    """The records written last, the next free id and the token floor, all as they stand in the file.
+
+    Only the file's one writer uses it. Whoever changes the file in another way, or does not know whether he has,
+    calls `doubt`.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[Ref, tuple[int, Record]] = {}
+        self._is_known = False
+        self.next_id = 1
+        self.token_floor = 0
+
+    def doubt(self) -> None:
+        """Forget everything; the next transaction reads it anew."""
+        self._records.clear()
+        self._is_known = False
+
+    def know(self, connection: sqlite3.Connection) -> None:
+        """Make sure that the two numbers are those of the file; to be called in every transaction."""
+        if not self._is_known:
+            (free_id,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM records").fetchone()
+            self.next_id = max(self.next_id, free_id)
+            (self.token_floor,) = connection.execute("SELECT value FROM meta WHERE name = 'token_floor'").fetchone()
+            self._is_known = True
+
+    def find(self, ref: Ref) -> tuple[int, Record] | None:
+        """The record and its id; None when it is not kept, which says nothing about the file."""
+        return self._records.get(ref)
+
+    def keep(self, ref: Ref, record_id: int, record: Record) -> None:
+        """Keep a record that is durable now."""
+        self._records.pop(ref, None)
+        self._records[ref] = (record_id, record)
+        if len(self._records) > _MAX_RECORDS:
+            del self._records[next(iter(self._records))]
