@@ -75,7 +75,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
             "trunk": trunk.check,
             "cleanup": cleanup.check,
         },
-        facts={"cleanup": cleanup.facts},
+        facts={"cleanup": cleanup.facts, "store": lambda: __import__("dataclasses").asdict(store.stats())},
     )
     app = create_base_app(__package__ or "requestor_app", health=health, title="Order requestor", version=VERSION)
     app.register_blueprint(orders_blueprint)

@@ -42,7 +42,7 @@ from requestor_app.traffic import (
 from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
-from service_kit.rpc.options import BATCH_BYTES, Pulse, client_options
+from service_kit.rpc.options import BATCH_BYTES, MESSAGE_GAP_S, Pulse, client_options
 from service_kit.times import now_ms
 
 #: The pause before another attempt is drawn evenly from 0 to a ceiling that grows from the first to the second.
@@ -165,6 +165,7 @@ class Trunk:
                 if call.is_over.is_set():
                     return
                 yield from _trunk_ups(outgoing)
+                time.sleep(MESSAGE_GAP_S)
         except Exception as error:
             log.error("The trunk failed", action="trunk.failed", exc_info=error)
             call.cut(f"this requestor could not prepare what to send ({type(error).__name__})")

@@ -28,7 +28,7 @@ from proto import order_service_pb2_grpc
 from service_kit.change import Change
 from service_kit.errors import Fenced, ServiceError, TooMany, Unavailable
 from service_kit.logs import get_logger
-from service_kit.rpc.options import BATCH_BYTES
+from service_kit.rpc.options import BATCH_BYTES, MESSAGE_GAP_S
 from service_kit.times import now_ms
 
 #: Single-order calls at a time; each holds a thread of the pool.
@@ -99,6 +99,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         while (batch := self._hub.next_batch(outlet, self._heartbeat_s)) is not None:
             if batch.controls or batch.events:
                 yield from messages.trunk_messages(batch.controls, batch.events, limit_bytes=BATCH_BYTES)
+                time.sleep(MESSAGE_GAP_S)
             else:
                 heartbeat = wire.Heartbeat(now_ms=now_ms(), queue_depth=batch.queue_depth)
                 yield wire.TrunkDown(heartbeat=heartbeat)

@@ -12,6 +12,9 @@ ChannelOptions: TypeAlias = list[tuple[str, int]]
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 #: What one message of a trunk carries, about; the largest single item is far below the difference to the maximum.
 BATCH_BYTES = 4 * 1024 * 1024
+#: An end of a trunk sends its next message no sooner, in seconds: a message costs gRPC for Python as much as a dozen
+#: orders in it, so under load it is better to wait for some more. After a pause a message goes out at once.
+MESSAGE_GAP_S = 0.005
 
 
 class Pulse(NamedTuple):

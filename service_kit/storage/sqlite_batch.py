@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from service_kit.change import Change, Entry, Message, Record, Ref, Snapshot, Step
-from service_kit.storage.sqlite_recent import RecentRecords
-from service_kit.storage.sqlite_rows import write_rows
+from service_kit.storage.sqlite_incoming import COUNT, DROP, ENTRY, FORGET, MESSAGE, RECORD, Row, write_incoming
+from service_kit.storage.sqlite_recent import RecentWrites
 
 _decode = orjson.loads
 
@@ -32,18 +32,6 @@ _SELECT_ENTRIES = f"""
 _SELECT_MESSAGES = f"""
     SELECT o.record, {MESSAGE_COLUMNS} FROM json_each(?) j
     JOIN outbox o ON o.record = json_extract(j.value, '$[0]') AND o.message_id = json_extract(j.value, '$[1]')"""
-_PUT_RECORDS = (
-    "INSERT INTO records VALUES",
-    """ON CONFLICT (id) DO UPDATE SET state = excluded.state, owner = excluded.owner, token = excluded.token,
-        version = excluded.version, grp = excluded.grp, created_ms = excluded.created_ms,
-        updated_ms = excluded.updated_ms, body = excluded.body""",
-)
-_PUT_ENTRIES = ("INSERT INTO entries VALUES", "")
-_PUT_MESSAGES = ("INSERT OR REPLACE INTO outbox VALUES", "")
-_DROP_MESSAGES = ("DELETE FROM outbox WHERE (record, message_id) IN (VALUES", ")")
-_FORGET = "DELETE FROM entries WHERE record = ? AND seq <= ?"
-_ADD_COUNTS = ("INSERT INTO counts VALUES", "ON CONFLICT (tenant, state) DO UPDATE SET n = n + excluded.n")
-
 
 def _encode(document: Any) -> str:
     return orjson.dumps(document, default=_plain).decode()
@@ -88,7 +76,7 @@ def pairs(values: Iterable[tuple[Any, Any]]) -> str:
 class Batch:
     """The steps of one transaction and what they have written so far."""
 
-    def __init__(self, connection: sqlite3.Connection, recent: RecentRecords) -> None:
+    def __init__(self, connection: sqlite3.Connection, recent: RecentWrites) -> None:
         self._connection = connection
         self._recent = recent
         self._next_id = 0
@@ -110,7 +98,7 @@ class Batch:
         self._next_id, self._token_floor = self._recent.next_id, self._recent.token_floor
         unknown = []
         for ref in {step.ref for step in steps}:
-            if (known := self._recent.find(ref)) is None:
+            if (known := self._recent.record(ref)) is None:
                 unknown.append(ref)
             else:
                 self._ids[ref], self._records[ref] = known
@@ -122,9 +110,15 @@ class Batch:
         if entry_ids:
             for row in execute(_SELECT_ENTRIES, (pairs(entry_ids),)):
                 self._entries[row[0], row[2]] = entry_of(row[1:])
-        message_ids = list(self._wanted((step.ref, step.message_ids) for step in steps))
-        if message_ids:
-            for row in execute(_SELECT_MESSAGES, (pairs(message_ids),)):
+        unread = []
+        for name in self._wanted((step.ref, step.message_ids) for step in steps):
+            message = self._recent.message(name)
+            if message is None:
+                unread.append(name)
+            else:
+                self._messages[name] = message
+        if unread:
+            for row in execute(_SELECT_MESSAGES, (pairs(unread),)):
                 self._messages[row[0], row[1]] = message_of(row[1:])
 
     def _wanted(self, names: Iterable[tuple[Ref, tuple[str, ...]]]) -> Iterator[tuple[int, str]]:
@@ -163,7 +157,7 @@ class Batch:
         body = _encode(after.body)
         record_id = self._ids.get(ref) or self._next_id
         entries = [(record_id, e.seq, e.entry_id, e.kind, e.at_ms, _encode(e.body)) for e in change.entries]
-        puts = [(m, (record_id, *_message_row(m))) for m in change.puts]
+        puts = [(m, (record_id, *_message_values(m))) for m in change.puts]
         self._check_entries(record_id, change.entries)
 
         if ref not in self._ids:
@@ -198,27 +192,33 @@ class Batch:
                 raise ValueError("an entry with this id is in the log already")
 
     def write(self) -> None:
-        """Write every note, within the caller's transaction."""
-        if not self._bodies:
-            return
-        rows = [_record_row(self._ids[ref], self._records[ref], body) for ref, body in self._bodies.items()]
-        write_rows(self._connection, _PUT_RECORDS, rows)
-        if self._forgets:
-            self._connection.executemany(_FORGET, list(self._forgets.items()))
-        write_rows(self._connection, _PUT_ENTRIES, self._new_entries)
-        write_rows(self._connection, _DROP_MESSAGES, [name for name, row in self._touched.items() if row is None])
-        write_rows(self._connection, _PUT_MESSAGES, [row for row in self._touched.values() if row is not None])
-        counts = [(tenant, state, n) for (tenant, state), n in self._counts.items() if n]
-        write_rows(self._connection, _ADD_COUNTS, counts)
+        """Write every note as one transaction, and return once it is durable."""
+        if self._bodies:
+            write_incoming(self._connection, list(self._rows()))
+
+    def _rows(self) -> Iterator[Row]:
+        for ref, body in self._bodies.items():
+            yield (RECORD, *_record_values(self._ids[ref], self._records[ref], body))
+        for record_id, through in self._forgets.items():
+            yield (FORGET, record_id, through)
+        for values in self._new_entries:
+            yield (ENTRY, *values)
+        for name, values in self._touched.items():
+            yield (DROP, *name) if values is None else (MESSAGE, *values)
+        for (tenant, state), n in self._counts.items():
+            if n:
+                yield (COUNT, tenant, state, n)
 
     def committed(self) -> None:
         """Note what is durable now, for the batches that follow."""
         self._recent.next_id = self._next_id
         for ref in self._bodies:
-            self._recent.keep(ref, self._ids[ref], self._records[ref])
+            self._recent.keep_record(ref, self._ids[ref], self._records[ref])
+        for name in self._touched:
+            self._recent.keep_message(name, self._messages[name])
 
 
-def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
+def _record_values(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
     return (
         record_id,
         record.ref.tenant,
@@ -234,7 +234,7 @@ def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
     )
 
 
-def _message_row(message: Message) -> tuple[Any, ...]:
+def _message_values(message: Message) -> tuple[Any, ...]:
     return (
         message.message_id,
         message.position,

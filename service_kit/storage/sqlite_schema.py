@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from service_kit.errors import StartRefused
+from service_kit.storage.sqlite_incoming import create_incoming
 
 #: Nobody else writes the file; a tool that looks into it may lock it for a moment.
 _BUSY_TIMEOUT_S = 1.0
@@ -106,3 +107,4 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+    create_incoming(connection)

@@ -6,8 +6,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,7 +16,7 @@ from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.sqlite_batch import Batch
-from service_kit.storage.sqlite_recent import RecentRecords
+from service_kit.storage.sqlite_recent import RecentWrites
 
 #: Steps in one transaction, about; more would let the first callers wait for the last.
 MAX_STEPS = 2_000
@@ -68,7 +68,7 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._recent = RecentRecords()
+        self._recent = RecentWrites()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         #: Guards the moment in which the writer stops taking work: nothing is queued behind the end.
         self._gate = threading.Lock()
@@ -170,14 +170,14 @@ class Writer:
 
     def _decide(self, steps: Sequence[Step]) -> list[Result]:
         batch = Batch(self._connection, self._recent)
-
-        def work(_: sqlite3.Connection) -> list[Result]:
+        results: list[Result] = []
+        with self._committing(len(steps)):
+            # Nobody else writes, so what is read here is still so when it is written.
             batch.load(steps)
-            results = [_decided(batch, step) for step in steps]
+            results += [_decided(batch, step) for step in steps]
+            _COMMITTING()
             batch.write()
-            return results
-
-        results = self._commit(work, len(steps))
+            _COMMITTED()
         batch.committed()
         return results
 
@@ -190,22 +190,24 @@ class Writer:
 
     def _commit_call(self, job: _Job, call: Callable[[sqlite3.Connection], Any]) -> None:
         try:
-            result = self._commit(call, 1)
+            with self._committing(1):
+                self._connection.execute("BEGIN IMMEDIATE")
+                result = call(self._connection)
+                _COMMITTING()
+                self._connection.execute("COMMIT")
+                _COMMITTED()
             self._recent.doubt()
             job.finish(result)
         except Exception as error:  # noqa: BLE001 - raised where the caller waits
             job.finish(error=public_error(error) if _is_of_the_store(error) else error)
 
-    def _commit(self, work: Callable[[sqlite3.Connection], T], steps: int) -> T:
-        """Do the work in one transaction. A failed one leaves nothing; the next tries anew, so the store heals."""
+    @contextmanager
+    def _committing(self, steps: int) -> Iterator[None]:
+        """Surround one transaction. A failed one leaves nothing; the next tries anew, so the store heals."""
         began_s = time.perf_counter()
         try:
             _BEGINNING()
-            self._connection.execute("BEGIN IMMEDIATE")
-            result = work(self._connection)
-            _COMMITTING()
-            self._connection.execute("COMMIT")
-            _COMMITTED()
+            yield
         except BaseException as error:
             with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
@@ -215,7 +217,6 @@ class Writer:
                 self._note_failure(error)
             raise
         self._note_success(steps, time.perf_counter() - began_s)
-        return result
 
     def _note_success(self, steps: int, seconds: float) -> None:
         if self._failure is not None:
