@@ -20,6 +20,7 @@ from proto import order_service_pb2_grpc
 from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lifecycle import Lifecycle
+from service_kit.metrics import Metrics, add_common_metrics
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.rpc.options import Pulse
 from service_kit.rpc.probe import LoopbackProbe
@@ -81,10 +82,16 @@ def build_processor(settings: ProcessorSettings) -> Processor:
         },
         facts={"cleanup": cleanup.facts},
     )
-    app = create_base_app(__package__ or "processor_app", health=health, title="Order processor", version=VERSION)
+    metrics = Metrics(PREFIX.lower())
+    app = create_base_app(
+        __package__ or "processor_app", health=health, title="Order processor", version=VERSION, metrics=metrics
+    )
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
     web = WebServer(app, *port)
+    add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)
+    metrics.gauge("orders", "Orders by state.", lambda: store.counts(None), label="state")
+    metrics.gauge("streams", "Open streams.", lambda: hub.stream_count)
     lifecycle = Lifecycle([PortCheck(port, grpc_port), store, watch, grpc_server, probe, cleanup, web])
     return Processor(settings, app, store, hub, orders, grpc_server, web, lifecycle)
 

@@ -21,6 +21,7 @@ from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
+from service_kit.metrics import Metrics, add_common_metrics
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
@@ -75,13 +76,20 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
             "trunk": trunk.check,
             "cleanup": cleanup.check,
         },
-        facts={"cleanup": cleanup.facts, "store": lambda: __import__("dataclasses").asdict(store.stats())},
+        facts={"cleanup": cleanup.facts},
     )
-    app = create_base_app(__package__ or "requestor_app", health=health, title="Order requestor", version=VERSION)
+    metrics = Metrics(PREFIX.lower())
+    app = create_base_app(
+        __package__ or "requestor_app", health=health, title="Order requestor", version=VERSION, metrics=metrics
+    )
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
     web = WebServer(app, *port)
+    add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)
+    metrics.gauge("orders", "Orders by state.", lambda: store.counts(None), label="state")
+    metrics.gauge("streams", "Streams by state.", tracking.counts, label="state")
+    metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
     lifecycle = Lifecycle([PortCheck(port), store, lease, recovery, supervisor, trunk, cleanup, web])
     return Requestor(settings, app, store, lease, tracking, supervisor, orders, web, lifecycle)
 

@@ -193,6 +193,11 @@ class OrderTracking:
         with self._lock:
             return sum(self._counts[state] for state in states)
 
+    def counts(self) -> dict[str, int]:
+        """How many tracked orders stand in each state."""
+        with self._lock:
+            return {str(state): self._counts[state] for state in StreamState}
+
     def _put(self, tracked: Tracked) -> None:
         self._orders[tracked.ref] = tracked
         self._counts[tracked.state] += 1

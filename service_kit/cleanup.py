@@ -29,6 +29,7 @@ class Cleanup:
         self._thread: threading.Thread | None = None
         self._last_run_ms: int | None = None
         self._last_removed = 0
+        self._removed = 0
         self._last_error: str | None = None
 
     def start(self) -> None:
@@ -46,6 +47,16 @@ class Cleanup:
         """None while it runs; a run that failed is told in `facts` and tried again, since it stops nobody."""
         return None if self._thread is not None and self._thread.is_alive() else "the cleanup is not running"
 
+    @property
+    def last_run_s(self) -> float | None:
+        """When the last run ended, in seconds since 1970; None before the first."""
+        return None if self._last_run_ms is None else self._last_run_ms / 1000
+
+    @property
+    def removed(self) -> int:
+        """How many orders were removed since the start."""
+        return self._removed
+
     def facts(self) -> Mapping[str, Any]:
         """When the last run ended, what it removed, and why it failed if it did."""
         last_run = None if self._last_run_ms is None else rfc3339(self._last_run_ms)
@@ -55,6 +66,7 @@ class Cleanup:
         while not self._stopping.is_set():
             removed, error = self._remove_all()
             self._last_removed, self._last_error, self._last_run_ms = removed, error, now_ms()
+            self._removed += removed
             if removed:
                 log.info(
                     f"Removed {removed} orders that are past their retention", action="cleanup.done", orders=removed

@@ -38,6 +38,16 @@ class Lease:
     until_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What a store has written since its start."""
+
+    commits: int = 0
+    steps: int = 0
+    largest_batch: int = 0
+    commit_seconds: float = 0.0
+
+
 class Store(Protocol):
     """One record, one log and one outbox per order, changed atomically."""
 
@@ -53,6 +63,9 @@ class Store(Protocol):
 
     def check(self) -> str | None:
         """None when the store can be written, else the reason why not."""
+
+    def stats(self) -> StoreStats:
+        """What was written since the start."""
 
     # ---- changes
 

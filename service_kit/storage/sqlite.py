@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from service_kit.change import Change, Entry, Message, Record, Ref, Step
 from service_kit.errors import StartRefused, StoreUnavailable
-from service_kit.storage.contract import KeyPage, Lease, Page
+from service_kit.storage.contract import KeyPage, Lease, Page, StoreStats
 from service_kit.storage.sqlite_batch import (
     ENTRY_COLUMNS,
     MESSAGE_COLUMNS,
@@ -32,7 +32,7 @@ from service_kit.storage.sqlite_batch import (
 from service_kit.storage.sqlite_page import MAX_ID, Filter, cursor_of_id, id_of_cursor, marks, page_rows
 from service_kit.storage.sqlite_readers import ReaderPool
 from service_kit.storage.sqlite_schema import open_file
-from service_kit.storage.sqlite_writer import Result, StoreStats, Writer, public_error
+from service_kit.storage.sqlite_writer import Result, Writer, public_error
 from service_kit.times import now_ms
 
 #: Records that one transaction purges; callers that write wait no longer than for these.

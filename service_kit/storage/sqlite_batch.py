@@ -33,6 +33,7 @@ _SELECT_MESSAGES = f"""
     SELECT o.record, {MESSAGE_COLUMNS} FROM json_each(?) j
     JOIN outbox o ON o.record = json_extract(j.value, '$[0]') AND o.message_id = json_extract(j.value, '$[1]')"""
 
+
 def _encode(document: Any) -> str:
     return orjson.dumps(document, default=_plain).decode()
 
@@ -203,8 +204,8 @@ class Batch:
             yield (FORGET, record_id, through)
         for values in self._new_entries:
             yield (ENTRY, *values)
-        for name, values in self._touched.items():
-            yield (DROP, *name) if values is None else (MESSAGE, *values)
+        for name, message_values in self._touched.items():
+            yield (DROP, *name) if message_values is None else (MESSAGE, *message_values)
         for (tenant, state), n in self._counts.items():
             if n:
                 yield (COUNT, tenant, state, n)

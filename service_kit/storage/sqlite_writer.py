@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from service_kit.change import Change, Step
 from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
+from service_kit.storage.contract import StoreStats
 from service_kit.storage.sqlite_batch import Batch
 from service_kit.storage.sqlite_recent import RecentWrites
 
@@ -29,16 +29,6 @@ log = get_logger(__name__)
 _BEGINNING = failpoint("store.beginning")
 _COMMITTING = failpoint("store.committing")
 _COMMITTED = failpoint("store.committed")
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStats:
-    """What the writer has done since the start."""
-
-    commits: int = 0
-    steps: int = 0
-    largest_batch: int = 0
-    commit_seconds: float = 0.0
 
 
 class _Job:

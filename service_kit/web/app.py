@@ -13,6 +13,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from service_kit.health import Health
 from service_kit.logs import bind_log_context, get_logger, unbind_log_context
+from service_kit.metrics import Metrics
 from service_kit.web.common import CommonResources, create_common_blueprint
 from service_kit.web.json_body import MAX_BODY_BYTES
 from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
@@ -30,6 +31,7 @@ def create_base_app(
     health: Health,
     title: str = "Order communicator",
     version: str = "1",
+    metrics: Metrics | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Flask:
     """An app with everything that is the same in both services; it starts nothing."""
@@ -42,7 +44,7 @@ def create_base_app(
         app.json.sort_keys = False
         app.json.compact = True
     register_problem_handlers(app)
-    app.register_blueprint(create_common_blueprint(CommonResources(health, title, version)))
+    app.register_blueprint(create_common_blueprint(CommonResources(health, title, version, metrics)))
     app.wsgi_app = _Envelope(app.wsgi_app)  # type: ignore[method-assign] # as Flask's documentation wraps an app
     return app
 

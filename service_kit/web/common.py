@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, fields
+from prometheus_client.exposition import choose_encoder
 
 from service_kit.health import Health, HealthReport
+from service_kit.metrics import Metrics
 from service_kit.web.openapi import build_openapi, operation
 
 
@@ -20,6 +22,7 @@ class CommonResources:
     health: Health
     title: str
     version: str
+    metrics: Metrics | None = None
 
 
 class StatusSchema(Schema):
@@ -43,7 +46,7 @@ class ReadinessSchema(StatusSchema):
 
 
 def create_common_blueprint(resources: CommonResources) -> Blueprint:
-    """The blueprint of /livez, /readyz, /api/v1/health and /openapi.json."""
+    """The blueprint of /livez, /readyz, /api/v1/health, /metrics (when there are any) and /openapi.json."""
     blueprint = Blueprint("common", __name__)
 
     # Built by the first call, because routes may be added until then.
@@ -71,5 +74,14 @@ def create_common_blueprint(resources: CommonResources) -> Blueprint:
     @operation(summary="This document", tags=["documentation"])
     def openapi() -> Response:
         return Response(openapi_text(), content_type="application/json")
+
+    if resources.metrics is not None:
+        registry = resources.metrics.registry
+
+        @blueprint.get("/metrics")
+        @operation(summary="Metrics for Prometheus", answer_type="text/plain", tags=["health"])
+        def metrics() -> Response:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+            return Response(encode(registry), content_type=content_type)
 
     return blueprint

@@ -131,6 +131,8 @@ class WebServer:
 class _Task(WSGITask):  # type: ignore[misc] # Waitress has no types
     """One request; an answer that comes in one piece goes out in one piece, its head included."""
 
+    wrote_header: bool
+
     def write(self, data: bytes) -> None:
         if self.complete and not self.wrote_header and data and self.content_length == len(data) and self.has_body:
             self.channel.write_soon(self.build_response_header() + data)

@@ -113,6 +113,4 @@ if sys.platform == "linux":
 
 def make_loop(socket_map: SocketMap, wake: Callable[[], None]) -> SocketLoop:
     """The best loop that this system has."""
-    if sys.platform == "linux":
-        return EpollLoop(socket_map)
-    return PollLoop(socket_map, wake)
+    return EpollLoop(socket_map) if sys.platform == "linux" else PollLoop(socket_map, wake)

@@ -67,5 +67,5 @@ class Workers:
         while (task := self._tasks.get()) is not None:
             try:
                 task.service()
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, the thread goes on with the next request
                 _log.exception("A request failed outside the app", action="web.task_failed")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from processor_app.rpc.servicer import MAX_SINGLE_CALLS
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
 from service_kit.rpc.server import GrpcServer
+from service_kit.storage.sqlite import SqliteStore
 
 SERVICE = "order_communicator.v1.OrderService"
 TIMEOUT_S = 20
@@ -318,11 +318,9 @@ def test_too_many_calls_are_refused_while_unary_calls_and_health_answer(stub: An
 
 def test_a_record_that_cannot_be_read_is_answered_without_its_reason(stub: Any, running_processor: Processor) -> None:
     open_call(stub).cancel()
-    path = running_processor.settings.store.removeprefix("sqlite:///")
-    database = sqlite3.connect(path)
-    with database:
-        database.execute("UPDATE records SET body = '{\"secret\": 1}'")
-    database.close()
+    store = running_processor.store
+    assert isinstance(store, SqliteStore)
+    store._writing().call(lambda connection: connection.execute("UPDATE records SET body = '{\"secret\": 1}'"))
     code, details = refusal(lambda: stub.SubmitFollowUp(follow_up(), timeout=TIMEOUT_S))
     assert code is grpc.StatusCode.INTERNAL
     assert "KeyError" not in details

@@ -267,3 +267,9 @@ def test_the_openapi_document_is_json_and_names_the_routes(processor_client: Fla
     document = json.loads(processor_client.get("/openapi.json").text)
     assert document["openapi"] == "3.1.0"
     assert {f"{BASE}/{{order_req_id}}/replies", f"{BASE}/{{order_req_id}}/complete"} <= set(document["paths"])
+
+
+def test_metrics_show_the_streams_and_the_store(processor_client: FlaskClient) -> None:
+    lines = processor_client.get("/metrics").text.splitlines()
+    assert "processor_streams 0.0" in lines
+    assert any(line.startswith("processor_store_commits_total ") for line in lines)

@@ -476,6 +476,16 @@ def test_a_requestor_whose_parts_are_not_started_is_not_ready(requestor_client: 
     assert answer.get_json()["checks"]["supervisor"]["ok"] is False
 
 
+def test_metrics_count_what_the_answers_say(requestor_client: FlaskClient) -> None:
+    for _ in range(3):
+        initiate(requestor_client)
+    lines = requestor_client.get("/metrics").text.splitlines()
+    assert 'requestor_orders{state="live"} 1.0' in lines
+    assert 'requestor_streams{state="connecting"} 1.0' in lines
+    assert "requestor_duplicates_refused_total 2.0" in lines
+    assert "requestor_cleanup_removed_total 0.0" in lines
+
+
 def test_every_route_is_documented(requestor_client: FlaskClient) -> None:
     assert undocumented_routes(requestor_client.application) == []
 
