@@ -78,7 +78,7 @@ class Batch:
         self._connection = connection
         self._ids: dict[Ref, int] = {}
         self._records: dict[Ref, Record] = {}
-        self._bodies: dict[Ref, str] = {}
+        self._changed: dict[Ref, Record] = {}
         self._entries: dict[tuple[int, str], Entry] = {}
         self._messages: dict[tuple[int, str], Message | None] = {}
         self._new_entries: list[tuple[Any, ...]] = []
@@ -136,8 +136,8 @@ class Batch:
         version = None if before is None else before.version
         if change.expect != version or after.version != (version or 0) + 1 or after.ref != ref:
             raise ValueError("the Change does not follow from the record that it was decided on")
-        # Everything that can fail comes before the first note, so that a bad Change leaves no trace.
-        body = _encode(after.body)
+        # Everything that can fail comes before the first note, so that a bad Change leaves no trace. The record's body
+        # waits until it is written: many steps of one transaction may change the same record.
         record_id = self._ids.get(ref) or self.next_id
         entries = [(record_id, e.seq, e.entry_id, e.kind, e.at_ms, _encode(e.body)) for e in change.entries]
         puts = [(m, (record_id, *_message_row(m))) for m in change.puts]
@@ -146,7 +146,7 @@ class Batch:
         if ref not in self._ids:
             self._ids[ref] = record_id
             self.next_id += 1
-        self._records[ref], self._bodies[ref] = after, body
+        self._records[ref] = self._changed[ref] = after
         self._forget(record_id, change.forget_through)
         self._new_entries += entries
         for entry in change.entries:
@@ -177,9 +177,9 @@ class Batch:
     def write(self) -> None:
         """Write every note, within the caller's transaction."""
         many = self._connection.executemany
-        if not self._bodies:
+        if not self._changed:
             return
-        many(_PUT_RECORD, [_record_row(self._ids[ref], self._records[ref], body) for ref, body in self._bodies.items()])
+        many(_PUT_RECORD, [_record_row(self._ids[ref], record) for ref, record in self._changed.items()])
         if self._forgets:
             many(_FORGET, list(self._forgets.items()))
         if self._new_entries:
@@ -192,7 +192,7 @@ class Batch:
             many(_ADD_COUNT, counts)
 
 
-def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
+def _record_row(record_id: int, record: Record) -> tuple[Any, ...]:
     return (
         record_id,
         record.ref.tenant,
@@ -204,7 +204,7 @@ def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
         record.group,
         record.created_ms,
         record.updated_ms,
-        body,
+        _encode(record.body),
     )
 
 
