@@ -6,7 +6,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -163,7 +163,7 @@ class Writer:
                     job.finish(error=public_error(error))
                 return
             # What cannot even be stored (a number beyond 64 bits, a seq that is taken) harms no other step.
-            outcomes = iter([self._decide_alone(step) for job in jobs for step in job.steps])
+            outcomes = self._decide_one_by_one([step for job in jobs for step in job.steps])
         for job in jobs:
             job.finish([next(outcomes) for _ in job.steps])
 
@@ -179,6 +179,15 @@ class Writer:
         results = self._commit(work, len(steps))
         self._next_id = batch.next_id
         return results
+
+    def _decide_one_by_one(self, steps: Sequence[Step]) -> Iterator[Result]:
+        """The steps in commits of their own. Once the store fails, the rest fails too: nothing overtakes."""
+        failure: StoreUnavailable | None = None
+        for step in steps:
+            result = failure or self._decide_alone(step)
+            if isinstance(result, StoreUnavailable):
+                failure = result
+            yield result
 
     def _decide_alone(self, step: Step) -> Result:
         try:

@@ -259,6 +259,18 @@ def test_a_full_store_says_so_keeps_what_it_has_and_heals(store: SqliteStore) ->
     assert store.counts(None) == {"live": len(kept) + 1}
 
 
+def test_no_step_overtakes_one_that_found_no_room(store: SqliteStore) -> None:
+    store.update(put(ref(0), token=1))
+    limit_pages(store, 4)
+    # The first cannot be stored at all, so each of the others gets a commit of its own.
+    steps = [put(ref(1), token=2**70), put(ref(2), body={"text": "x" * 200_000}), put(ref(3))]
+    first, second, third = store.update_all(steps)
+    assert isinstance(first, OverflowError)
+    assert isinstance(second, StoreFull)
+    assert isinstance(third, StoreFull)
+    assert store.counts(None) == {"live": 1}
+
+
 # ---- the writer
 
 
