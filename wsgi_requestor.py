@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from requestor_app.bootstrap import build_requestor, create_app
 from requestor_app.settings import PREFIX, RequestorSettings
 from service_kit.errors import StartRefused
 from service_kit.failpoints import check_failpoints
-from service_kit.lifecycle import report_refusal, run_until_stopped
+from service_kit.lifecycle import end_process, report_refusal, run_until_stopped
 from service_kit.logs import configure_logs, get_logger
 from service_kit.settings import load_settings, unknown_variables
 
@@ -36,4 +35,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -235,6 +235,11 @@ def reply_entry_id(reply_id: str) -> str:
     return f"reply:{reply_id}"
 
 
+def end_entry_id(run: int) -> str:
+    """The log's name of the end of a run."""
+    return f"end:{run}"
+
+
 def open_stream(snapshot: Snapshot, wish: OpenStream, *, now_ms: int) -> Change | None:
     """Let a requestor's claim hold the order; creates the order, or begins its next run; None when nothing changes.
 
@@ -330,17 +335,20 @@ def accept_reply(snapshot: Snapshot, reply: Reply, *, now_ms: int) -> Change | N
 def close(snapshot: Snapshot, wish: Close, *, now_ms: int) -> Change | None:
     """End the order's run; None when it ended that way already.
 
-    Raises `OrderFinished` when it ended the other way, or `RunEnded` when a later run goes on by now.
+    Raises `OrderFinished` when it ended the other way, or `RunEnded` when a later run has begun since.
     """
     before, order = _existing(snapshot)
     if wish.token is not None:
         _check_token(order, wish.token)
     if wish.run not in (0, order.run):
+        end = snapshot.entries.get(end_entry_id(wish.run))
+        if end is not None and end.kind == wish.end:
+            return None
         raise RunEnded("The run to be ended is not the present one.")
     if wish.end in (order.state, order.ended):
         return None
     _refuse_finished(order)
-    entry = _event(order, f"end:{order.run}", str(wish.end), now_ms, {"by": wish.by, "reason": wish.reason})
+    entry = _event(order, end_entry_id(order.run), str(wish.end), now_ms, {"by": wish.by, "reason": wish.reason})
     return _change(before, replace(order, state=wish.end, head_seq=entry.seq), now_ms, [entry])
 
 

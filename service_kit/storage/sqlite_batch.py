@@ -83,7 +83,7 @@ class Batch:
         self._next_id = 0
         self._ids: dict[Ref, int] = {}
         self._records: dict[Ref, Record] = {}
-        self._bodies: dict[Ref, str] = {}
+        self._changed: dict[Ref, Record] = {}
         self._entries: dict[tuple[int, str], Entry] = {}
         self._messages: dict[tuple[int, str], Message | None] = {}
         self._new_entries: list[tuple[Any, ...]] = []
@@ -154,8 +154,8 @@ class Batch:
         version = None if before is None else before.version
         if change.expect != version or after.version != (version or 0) + 1 or after.ref != ref:
             raise ValueError("the Change does not follow from the record that it was decided on")
-        # Everything that can fail comes before the first note, so that a bad Change leaves no trace.
-        body = _encode(after.body)
+        # Everything that can fail comes before the first note, so that a bad Change leaves no trace. The record's body
+        # waits until it is written: many steps of one transaction may change the same record.
         record_id = self._ids.get(ref) or self._next_id
         entries = [(record_id, e.seq, e.entry_id, e.kind, e.at_ms, _encode(e.body)) for e in change.entries]
         puts = [(m, (record_id, *_message_values(m))) for m in change.puts]
@@ -164,7 +164,7 @@ class Batch:
         if ref not in self._ids:
             self._ids[ref] = record_id
             self._next_id += 1
-        self._records[ref], self._bodies[ref] = after, body
+        self._records[ref] = self._changed[ref] = after
         self._forget(record_id, change.forget_through)
         self._new_entries += entries
         for entry in change.entries:
@@ -194,12 +194,12 @@ class Batch:
 
     def write(self) -> None:
         """Write every note as one transaction, and return once it is durable."""
-        if self._bodies:
+        if self._changed:
             write_incoming(self._connection, list(self._rows()))
 
     def _rows(self) -> Iterator[Row]:
-        for ref, body in self._bodies.items():
-            yield (RECORD, *_record_values(self._ids[ref], self._records[ref], body))
+        for ref, record in self._changed.items():
+            yield (RECORD, *_record_values(self._ids[ref], record))
         for record_id, through in self._forgets.items():
             yield (FORGET, record_id, through)
         for values in self._new_entries:
@@ -213,13 +213,13 @@ class Batch:
     def committed(self) -> None:
         """Note what is durable now, for the batches that follow."""
         self._recent.next_id = self._next_id
-        for ref in self._bodies:
-            self._recent.keep_record(ref, self._ids[ref], self._records[ref])
+        for ref, record in self._changed.items():
+            self._recent.keep_record(ref, self._ids[ref], record)
         for name in self._touched:
             self._recent.keep_message(name, self._messages[name])
 
 
-def _record_values(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
+def _record_values(record_id: int, record: Record) -> tuple[Any, ...]:
     return (
         record_id,
         record.ref.tenant,
@@ -231,7 +231,7 @@ def _record_values(record_id: int, record: Record, body: str) -> tuple[Any, ...]
         record.group,
         record.created_ms,
         record.updated_ms,
-        body,
+        _encode(record.body),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from service_kit.errors import StartRefused
@@ -80,11 +81,15 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def open_file(path: Path) -> sqlite3.Connection:
-    """The connection that writes, to a file that is whole and up to date. Raises `StartRefused`."""
+    """The connection that writes, to a file that is whole and up to date. Raises `StartRefused`.
+
+    A file that is refused is left as it is, with what a killed process has left beside it.
+    """
     try:
+        version = _inspected(path) if path.exists() else 0
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(connection, path)
+            _prepare(connection, version)
         except BaseException:
             connection.close()
             raise
@@ -93,18 +98,36 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise StartRefused(f"The store {path} is damaged: restore it from a backup.")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def _inspected(path: Path) -> int:
+    """The schema version of a file that is whole, read by a connection that cannot change it.
+
+    One that can would write the log that a kill has left into the file when it closes, be it damaged or not.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if not path.stat().st_size and log.exists() and log.stat().st_size:
+        # SQLite would take the file for a new one and throw the log away.
+        raise StartRefused(_damaged(path))
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)) as connection:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise StartRefused(_damaged(path))
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise StartRefused(
             f"The store {path} has schema version {version}, this software knows {len(MIGRATIONS)}: "
             "run the newer software."
         )
+    return int(version)
+
+
+def _damaged(path: Path) -> str:
+    return f"The store {path} is damaged: restore it from a backup."
+
+
+def _prepare(connection: sqlite3.Connection, version: int) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
     create_incoming(connection)

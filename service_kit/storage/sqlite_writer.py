@@ -154,7 +154,7 @@ class Writer:
                     job.finish(error=public_error(error))
                 return
             # What cannot even be stored (a number beyond 64 bits, a seq that is taken) harms no other step.
-            outcomes = iter([self._decide_alone(step) for job in jobs for step in job.steps])
+            outcomes = self._decide_one_by_one([step for job in jobs for step in job.steps])
         for job in jobs:
             job.finish([next(outcomes) for _ in job.steps])
 
@@ -170,6 +170,15 @@ class Writer:
             _COMMITTED()
         batch.committed()
         return results
+
+    def _decide_one_by_one(self, steps: Sequence[Step]) -> Iterator[Result]:
+        """The steps in commits of their own. Once the store fails, the rest fails too: nothing overtakes."""
+        failure: StoreUnavailable | None = None
+        for step in steps:
+            result = failure or self._decide_alone(step)
+            if isinstance(result, StoreUnavailable):
+                failure = result
+            yield result
 
     def _decide_alone(self, step: Step) -> Result:
         try:

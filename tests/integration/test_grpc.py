@@ -15,8 +15,10 @@ from processor_app.bootstrap import Processor
 from processor_app.rpc.servicer import MAX_SINGLE_CALLS
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
+from service_kit.change import Ref
 from service_kit.rpc.server import GrpcServer
 from service_kit.storage.sqlite import SqliteStore
+from tests.integration.test_sqlite_store import limit_pages
 
 SERVICE = "order_communicator.v1.OrderService"
 TIMEOUT_S = 20
@@ -133,6 +135,14 @@ def test_a_close_ends_the_call_with_ok(stub: Any, running_processor: Processor, 
     assert call.code() is grpc.StatusCode.OK
     eventually(lambda: running_processor.hub.stream_count == 0)
     eventually(lambda: not running_processor.hub.outlets())
+
+
+def test_a_close_that_comes_again_in_a_later_run_is_answered_alike(stub: Any, running_processor: Processor) -> None:
+    open_call(stub).cancel()
+    assert stub.CloseOrder(close_request(run=1), timeout=TIMEOUT_S).outcome == wire.ACCEPTED
+    open_call(stub, token=2, run=2, stream_id="st2").cancel()
+    assert stub.CloseOrder(close_request(token=2, run=1), timeout=TIMEOUT_S).outcome == wire.ACCEPTED
+    assert running_processor.orders.get(Ref("default", "A1")).state == "live"
 
 
 def test_a_finished_order_that_is_opened_again_sends_what_is_missing_and_ends(stub: Any) -> None:
@@ -490,6 +500,27 @@ def test_a_bad_follow_up_or_close_in_a_batch_harms_no_other(trunk: Trunk) -> Non
     assert acks["B2", "n1"].outcome == wire.REFUSED
     closes = {ack.order_req_id: ack.outcome for ack in trunk.wait_for(2, "close_acks")}
     assert closes == {"A1": wire.REFUSED, "B2": wire.REFUSED}
+
+
+def test_no_note_overtakes_one_that_must_come_again(trunk: Trunk, running_processor: Processor) -> None:
+    store = running_processor.store
+    assert isinstance(store, SqliteStore)
+    trunk.send(opens=[open_request("A1"), open_request("B2", stream_id="st2")])
+    trunk.events(2)
+    limit_pages(store, 1)
+    long = follow_up(follow_up_id="n1", message="x" * 9_000)
+    trunk.send(follow_ups=[long])
+    trunk.send(follow_ups=[follow_up(follow_up_id="n2"), follow_up("B2", follow_up_id="n2")], closes=[close_request()])
+    acks = {(ack.order_req_id, ack.follow_up_id): ack.outcome for ack in trunk.wait_for(3, "follow_up_acks")}
+    assert acks == {("A1", "n1"): wire.TRY_AGAIN, ("A1", "n2"): wire.TRY_AGAIN, ("B2", "n2"): wire.ACCEPTED}
+    assert trunk.wait_for(1, "close_acks")[0].outcome == wire.TRY_AGAIN
+
+    limit_pages(store, 0)
+    trunk.send(follow_ups=[long, follow_up(follow_up_id="n2")], closes=[close_request()])
+    kinds = [kind for key, _, kind in trunk.events(6) if key == "A1"]
+    assert kinds == ["accepted", "follow_up_accepted", "follow_up_accepted", "completed"]
+    notes = [entry.body["follow_up_id"] for entry in store.entries(Ref("default", "A1"), kind="follow_up_accepted")]
+    assert notes == ["n1", "n2"]
 
 
 def test_a_lower_token_is_fenced_on_the_trunk(trunk: Trunk) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -176,6 +178,34 @@ def test_a_damaged_file_is_refused(path: Path) -> None:
         store.start()
 
 
+WRITE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from service_kit.storage.sqlite import SqliteStore
+from tests.contract.conftest import put, ref
+store = SqliteStore(Path(sys.argv[1]))
+store.start()
+for start in range(0, 5_000, 100):
+    store.update_all([put(ref(n), body={"text": "x" * 500}) for n in range(start, start + 100)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by a signal")
+@pytest.mark.parametrize("left", [0, 0.5], ids=["nothing", "half"])
+def test_a_file_that_lost_its_end_is_refused_and_left_as_it_is_with_its_log(path: Path, left: float) -> None:
+    with run_python(WRITE_AND_DIE, str(path)) as writer:
+        assert writer.wait(30) == -signal.SIGKILL
+    os.truncate(path, int(path.stat().st_size * left))
+    log = Path(f"{path}-wal")
+    before = path.read_bytes(), log.read_bytes()
+    assert before[1]
+    for _ in range(2):
+        with pytest.raises(StartRefused, match="damaged"):
+            SqliteStore(path).start()
+        assert (path.read_bytes(), log.read_bytes()) == before
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartRefused, match="cannot be used"):
@@ -227,6 +257,18 @@ def test_a_full_store_says_so_keeps_what_it_has_and_heals(store: SqliteStore) ->
     assert store.check() is None
     store.update(put(ref(100), body={"text": "x" * 2000}))
     assert store.counts(None) == {"live": len(kept) + 1}
+
+
+def test_no_step_overtakes_one_that_found_no_room(store: SqliteStore) -> None:
+    store.update(put(ref(0), token=1))
+    limit_pages(store, 4)
+    # The first cannot be stored at all, so each of the others gets a commit of its own.
+    steps = [put(ref(1), token=2**70), put(ref(2), body={"text": "x" * 200_000}), put(ref(3))]
+    first, second, third = store.update_all(steps)
+    assert isinstance(first, OverflowError)
+    assert isinstance(second, StoreFull)
+    assert isinstance(third, StoreFull)
+    assert store.counts(None) == {"live": 1}
 
 
 # ---- the writer

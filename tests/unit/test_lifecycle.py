@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service_kit.errors import StartRefused
+from service_kit.errors import StartRefused, StoreFull
 from service_kit.lifecycle import Lifecycle, ask_to_stop, report_refusal, run_until_stopped
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +109,16 @@ def test_a_refused_start_is_one_line_and_exit_code_1(story, capsys):
     assert report_refusal(StartRefused("x")) == 1
 
 
+def test_a_start_that_finds_no_room_in_its_store_is_one_line_and_exit_code_1(story, capsys):
+    class Full(Part):
+        def start(self) -> None:
+            raise StoreFull("The store has no room left.")
+
+    assert run_until_stopped(Lifecycle([Part("a", story), Full("b", story)])) == 1
+    assert capsys.readouterr().err == "The service cannot start. The store has no room left.\n"
+    assert story == ["start a", "stop a"]
+
+
 def test_parts_are_stopped_when_the_caller_s_own_code_fails_after_the_start(story):
     def fail() -> None:
         raise RuntimeError("no")
@@ -167,3 +177,19 @@ def test_the_second_signal_ends_at_once():
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+STUCK = """
+import threading
+from service_kit.lifecycle import end_process
+
+threading.Thread(target=threading.Event().wait).start()
+print("last words", end="")
+end_process(70)
+"""
+
+
+def test_a_thread_that_never_ends_does_not_hold_up_the_end_of_the_process():
+    command = [sys.executable, "-c", STUCK]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, text=True, timeout=20)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (70, "last words", "")

@@ -214,11 +214,18 @@ def test_a_close_under_a_lower_token_is_fenced_and_the_seller_side_needs_none() 
 
 def test_a_close_ends_its_own_run_and_no_later_one() -> None:
     second = opened(ended(opened()), token=6, run=6)
-    for run in (4, 5, 7):
+    for run in (4, 7):
         with pytest.raises(RunEnded):
             domain.close(second, Close(REF, OrderState.COMPLETED, "buyer", token=6, run=run), now_ms=1)
     for run in (0, 6):
         assert domain.close(second, Close(REF, OrderState.COMPLETED, "buyer", token=6, run=run), now_ms=1) is not None
+
+
+def test_a_close_of_an_earlier_run_changes_nothing_if_that_run_ended_so() -> None:
+    second = opened(ended(opened()), token=6, run=6)
+    assert domain.close(second, Close(REF, OrderState.COMPLETED, "buyer", token=6, run=5), now_ms=1) is None
+    with pytest.raises(RunEnded):
+        domain.close(second, Close(REF, OrderState.CANCELLED, "buyer", token=6, run=5), now_ms=1)
 
 
 class ProcessorLife(RuleBasedStateMachine):

@@ -344,6 +344,14 @@ def test_an_answer_counts_once() -> None:
     assert domain.receive(initiated(), [], [refused], token=1, now_ms=1) is None
 
 
+@pytest.mark.parametrize("second", [Outcome.ACCEPTED, Outcome.REFUSED, Outcome.TRY_AGAIN])
+def test_two_answers_at_once_to_a_message_that_was_sent_twice_count_once(second: Outcome) -> None:
+    answers = [Acknowledgement(REF, "note:n1", outcome) for outcome in (Outcome.ACCEPTED, second)]
+    snapshot = received(noted(noted(initiated()), replace(NOTE, follow_up_id="n2")), answers=tuple(answers))
+    assert list(snapshot.messages) == ["note:n2"]
+    assert the_order(snapshot).unsent == 1
+
+
 def test_an_answer_that_comes_with_the_end_of_the_order_counts() -> None:
     answer = Acknowledgement(REF, "note:n1", Outcome.REFUSED, "The order is completed.")
     snapshot = received(noted(initiated()), event(1, "accepted"), event(2, "completed"), answers=(answer,))
