@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from service_kit.change import Ref
-from service_kit.errors import StartRefused, StoreFull
+from service_kit.change import Change, Ref, Snapshot, Step
+from service_kit.errors import StartRefused, StoreFull, StoreUnavailable
 from service_kit.storage import sqlite_writer
 from service_kit.storage.opening import open_store
 from service_kit.storage.sqlite import SqliteStore
@@ -384,3 +384,41 @@ def test_tenants_and_keys_with_strange_characters_are_kept_apart(store: SqliteSt
         assert record is not None
         assert record.body["name"] == list(name)
     assert len(store.page(tenant=None).records) == len(names)
+
+
+@pytest.mark.parametrize("steps", [1, 9, 1023, 1024, 1025, 2500])
+def test_a_batch_of_any_size_is_written_whole(store: SqliteStore, steps: int) -> None:
+    results = store.update_all([put(ref(n)) for n in range(steps)])
+    assert all(isinstance(result, Change) for result in results)
+    assert store.counts(None) == {"live": steps}
+    assert len(store.keys("default", limit=steps + 1).keys) == steps
+
+
+def test_a_step_sees_what_others_did_to_the_file_since_the_last_step(store: SqliteStore) -> None:
+    store.update(put(ref(0)))
+    assert store.purge(states=["live"], before_ms=2**60) == 1
+    assert store.update(put(ref(0))) is not None  # a record that was still known would be there already
+    assert store.counts(None) == {"live": 1}
+
+
+def test_what_a_failed_commit_left_behind_is_looked_up_anew(store: SqliteStore) -> None:
+    store.update(put(ref(0)))
+    writer = store._writer
+    assert writer is not None
+    with pytest.raises(StoreUnavailable):
+        # Committed, and then lost on the way back: nobody may go on with what stood there before.
+        writer.call(_commit_and_fail)
+    seen: list[str] = []
+
+    def look(snapshot: Snapshot) -> None:
+        assert snapshot.record is not None
+        seen.append(snapshot.record.owner)
+
+    store.update(Step(ref(0), look))
+    assert seen == ["somebody"]
+
+
+def _commit_and_fail(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE records SET owner = 'somebody'")
+    connection.execute("COMMIT")
+    raise sqlite3.OperationalError("the answer was lost")

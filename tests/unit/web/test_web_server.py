@@ -15,6 +15,10 @@ from service_kit.health import Health
 from service_kit.web.app import create_base_app
 from service_kit.web.json_body import read_json_object
 from service_kit.web.server import WebServer
+from service_kit.web.socket_loop import PollLoop
+
+#: Far more than the buffers of a connection take.
+LONG = 20_000_000
 
 
 @pytest.fixture
@@ -25,6 +29,7 @@ def app() -> Flask:
         time.sleep(seconds)
         return {"done": True}
 
+    app.add_url_rule("/long", view_func=lambda: "x" * LONG)
     app.add_url_rule("/sleep/<float:seconds>", view_func=sleep)
     app.add_url_rule("/body", "body", lambda: read_json_object(request), methods=["POST"])
     return app
@@ -34,8 +39,10 @@ def make_server(app: Flask, port: int = 0, **options) -> WebServer:
     return WebServer(app, "127.0.0.1", port, port_setting="REQUESTOR_PORT", **options)
 
 
-@pytest.fixture
-def server(app) -> Iterator[WebServer]:
+@pytest.fixture(params=["own loop", "waitress's loop"])
+def server(app, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    if request.param == "waitress's loop":  # what systems without epoll use
+        monkeypatch.setattr("service_kit.web.server.make_loop", PollLoop)
     server = make_server(app, request_timeout_s=1.0)
     server.start()
     yield server
@@ -224,3 +231,46 @@ def test_more_connections_than_select_could_watch_are_served(app):
         for connection in connections:
             connection.close()
         server.stop(5.0)
+
+
+def test_a_slow_reader_gets_all_of_a_long_answer_while_others_are_served(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+        slow.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = len(slow.recv(1000))
+        assert requests.get(url_of(server, "/livez"), timeout=5).ok
+        while chunk := slow.recv(1_000_000):
+            received += len(chunk)
+    assert received > LONG
+
+
+def test_requests_sent_at_once_on_one_connection_are_answered_in_their_order(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        request = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+        client.sendall(request % b"/sleep/0.05" + request % b"/livez" + request % b"/sleep/0.01")
+        text = b""
+        while text.count(b'{"') < 3:
+            text += client.recv(10_000)
+    assert [text.find(word) for word in (b"done", b"alive")] == sorted(text.find(word) for word in (b"done", b"alive"))
+    assert text.count(b"done") == 2
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request_frees_its_place(server):
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(b"GET /sleep/0.05 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert requests.get(url_of(server, "/livez"), timeout=5).ok
+    deadline = time.monotonic() + 5
+    while server._server.active_channels and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert server._server.active_channels == {}
+
+
+def test_requests_are_answered_beside_many_idle_connections(server):
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(300)]
+    try:
+        with requests.Session() as session:
+            for _ in range(20):
+                assert session.get(url_of(server, "/livez"), timeout=5).ok
+    finally:
+        for connection in idle:
+            connection.close()
