@@ -163,6 +163,7 @@ class Trunk:
                 if (objection := self._user.objection()) is not None:
                     call.cut(objection)
                 if call.is_over.is_set():
+                    self._user.give_back(outgoing)
                     return
                 yield from _trunk_ups(outgoing)
         except Exception as error:
