@@ -165,7 +165,9 @@ class Trunk:
                 if call.is_over.is_set():
                     self._user.give_back(outgoing)
                     return
-                yield from _trunk_ups(outgoing)
+                for message in _trunk_ups(outgoing):
+                    call.last_pull = time.monotonic()
+                    yield message
         except Exception as error:
             log.error("The trunk failed", action="trunk.failed", exc_info=error)
             call.cut(f"this requestor could not prepare what to send ({type(error).__name__})")

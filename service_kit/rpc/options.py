@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeAlias
 ChannelOptions: TypeAlias = list[tuple[str, int]]
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-#: What one message of a trunk carries, about; the largest single item is far below the difference to the maximum.
-BATCH_BYTES = 4 * 1024 * 1024
+#: What one message of a trunk carries, about. A message is the smallest sign of life and of progress, so on a slow
+#: link it must take far less time than a silence that counts as death; larger ones gain nothing.
+BATCH_BYTES = 64 * 1024
 
 
 class Pulse(NamedTuple):
