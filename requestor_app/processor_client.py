@@ -163,8 +163,11 @@ class Trunk:
                 if (objection := self._user.objection()) is not None:
                     call.cut(objection)
                 if call.is_over.is_set():
+                    self._user.give_back(outgoing)
                     return
-                yield from _trunk_ups(outgoing)
+                for message in _trunk_ups(outgoing):
+                    call.last_pull = time.monotonic()
+                    yield message
                 time.sleep(MESSAGE_GAP_S)
         except Exception as error:
             log.error("The trunk failed", action="trunk.failed", exc_info=error)

@@ -248,6 +248,23 @@ class Supervisor:
         _TAKEN()
         return Outgoing(self._begin(orders), relays, closings, acks, queue_depth=len(self._fresh) + len(self._dirty))
 
+    def give_back(self, outgoing: Outgoing) -> None:
+        """Let the next trunk send what this one took and did not; nobody would look at it again otherwise."""
+        at_ms = now_ms()
+        for opening in outgoing.openings:
+            ref = opening.order.ref
+            self._tracking.move(ref, opening.stream_id, StreamState.CONNECTING, at_ms, self._link_error)
+            self.look_again(ref)
+        for ref in {relay.note.ref for relay in outgoing.relays} | {closing.ref for closing in outgoing.closings}:
+            tracked = self._tracking.find(ref)
+            if tracked is not None:
+                tracked.relayed = 0
+            self.nudge(ref)
+        with self._wake:
+            for ref, seq in outgoing.acks.items():
+                self._acks[ref] = max(seq, self._acks.get(ref, 0))
+            self._wake.notify()
+
     def _has_work(self) -> bool:
         return bool(self._fresh or self._dirty or self._acks or self._is_reopening)
 
@@ -256,12 +273,12 @@ class Supervisor:
         if self._tracking.count(StreamState.OPENING) > MAX_OPENING:
             self._stopping.wait(0.02)
             return []
-        page = self._store.page(
-            tenant=None, states=UNFINISHED, owner=self._instance_id, cursor=self._reopen_cursor, limit=BATCH
-        )
+        cursor = self._reopen_cursor
+        page = self._store.page(tenant=None, states=UNFINISHED, owner=self._instance_id, cursor=cursor, limit=BATCH)
         with self._wake:
-            self._reopen_cursor = page.next_cursor
-            self._is_reopening = page.next_cursor is not None
+            if self._reopen_cursor == cursor:  # else another trunk has begun from the first page
+                self._reopen_cursor = page.next_cursor
+                self._is_reopening = page.next_cursor is not None
         return [order_of(record) for record in page.records]
 
     def _begin(self, orders: Iterable[Order]) -> list[Opening]:

@@ -126,6 +126,9 @@ class TrunkUser(Protocol):
     def take(self, timeout_s: float) -> Outgoing:
         """Wait for what is to be sent next; empty after the time-out."""
 
+    def give_back(self, outgoing: Outgoing) -> None:
+        """Take back what a trunk took that ended before it could send; another one may be there already."""
+
     def received(self, incoming: Incoming) -> None:
         """Apply one message. An error cuts the trunk, and what was not applied comes again."""
 

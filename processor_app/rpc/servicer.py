@@ -99,7 +99,9 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         yield wire.TrunkDown(hello=hello)
         while (batch := self._hub.next_batch(outlet, self._heartbeat_s)) is not None:
             if batch.controls or batch.events:
-                yield from messages.trunk_messages(batch.controls, batch.events, limit_bytes=BATCH_BYTES)
+                for message in messages.trunk_messages(batch.controls, batch.events, limit_bytes=BATCH_BYTES):
+                    outlet.last_pull = time.monotonic()
+                    yield message
                 time.sleep(MESSAGE_GAP_S)
             else:
                 heartbeat = wire.Heartbeat(now_ms=now_ms(), queue_depth=batch.queue_depth)

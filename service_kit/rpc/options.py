@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeAlias
 ChannelOptions: TypeAlias = list[tuple[str, int]]
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-#: What one message of a trunk carries, about; the largest single item is far below the difference to the maximum.
-BATCH_BYTES = 4 * 1024 * 1024
+#: What one message of a trunk carries, about. A message is the smallest sign of life and of progress, so on a slow
+#: link it must take far less time than a silence that counts as death; larger ones gain nothing.
+BATCH_BYTES = 64 * 1024
 #: An end of a trunk sends its next message no sooner, in seconds: a message costs gRPC for Python as much as a dozen
 #: orders in it, so under load it is better to wait for some more. After a pause a message goes out at once.
 MESSAGE_GAP_S = 0.005

@@ -7,8 +7,8 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import requests
 from tests.e2e.conftest import Service, Services, eventually
 
 #: Settings that let a dead peer be noticed within 4 s.
-FAST = {"KEEPALIVE_MS": "1500", "LOG_FORMAT": "json"}
+FAST = {"REQUESTOR_KEEPALIVE_MS": "1500", "PROCESSOR_KEEPALIVE_MS": "1500", "REQUESTOR_LEASE_S": "3"}
+#: The settings that a user gets.
+AS_SHIPPED: dict[str, str] = {}
 FAILPOINTS = "ORDER_COMMUNICATOR_FAILPOINTS"
 _LOOK_S = 0.02
 
@@ -30,8 +32,9 @@ class Arena:
         self.processor = self.services.processor()
         self.requestor = self.services.requestor()
         for service in self.both:
-            service.settings.update({f"{service.prefix}_{name}": value for name, value in settings.items()})
-        self.requestor.settings["REQUESTOR_LEASE_S"] = "3"
+            own = {name: value for name, value in settings.items() if name.startswith(f"{service.prefix}_")}
+            service.settings.update(own)
+            service.settings[f"{service.prefix}_LOG_FORMAT"] = "json"  # what the audit reads
         self._armed: dict[str, str] = {}
         self.deaths = {"requestor": 0, "processor": 0}
         self._keeping = threading.Event()
@@ -79,12 +82,13 @@ class Arena:
         """SIGKILL; the keeper starts it again."""
         service.process.send_signal(signal.SIGKILL)
 
-    def freeze(self, service: Service, seconds: float) -> None:
-        """SIGSTOP, wait, SIGCONT."""
+    @contextmanager
+    def frozen(self, service: Service) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT when the block ends."""
         process = service.process
         process.send_signal(signal.SIGSTOP)
         try:
-            time.sleep(seconds)
+            yield
         finally:
             process.send_signal(signal.SIGCONT)
 
@@ -99,16 +103,22 @@ class Arena:
         eventually(self._is_quiet, timeout_s=timeout_s, what="quiet")
         return time.monotonic() - began
 
-    def _is_quiet(self) -> bool:
+    def has_all_streams(self) -> bool:
+        """Whether every live order has its stream, as both services see it; False when one does not answer."""
         try:
             status = self.status()
             at_processor = self.processor.get("/orders?limit=1")
         except (requests.RequestException, AssertionError):
             return False
-        return (
-            status["states"].get("closing", 0) == 0
-            and status["open_streams"] == status["active_streams"] == at_processor["open_streams"]
+        return bool(
+            status["open_streams"] == status["active_streams"] == at_processor["open_streams"]
             and at_processor["states"].get("live", 0) == status["active_streams"]
+        )
+
+    def _is_quiet(self) -> bool:
+        return (
+            self.has_all_streams()
+            and self.status()["states"].get("closing", 0) == 0
             and pending_in(self.requestor.store) == 0
         )
 
@@ -173,5 +183,6 @@ class Chaos:
             if fault == "kill":
                 self._arena.kill(victim)
             else:
-                self._arena.freeze(victim, self._random.uniform(0.1, 2.0))
+                with self._arena.frozen(victim):
+                    time.sleep(self._random.uniform(0.1, 2.0))
             self.done += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +32,21 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
     made.kill_all()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def root() -> None:
     """Skips the test, or fails it where nothing may be skipped, when it is not run by root."""
     if os.geteuid() != 0:
-        reason = "needs root, to make a network or a file system of its own"
-        if os.environ.get("REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _cannot_run("needs root, to make a network or a file system of its own")
+
+
+@pytest.fixture(scope="session")
+def iproute2(root: None) -> None:
+    """Skips the test, or fails it where nothing may be skipped, when networks cannot be made."""
+    if shutil.which("ip") is None or shutil.which("tc") is None:
+        _cannot_run("needs ip and tc of iproute2")
+
+
+def _cannot_run(reason: str) -> None:
+    if os.environ.get("REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -15,7 +15,8 @@ from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor, build_requestor
 from requestor_app.domain import Event
 from requestor_app.settings import RequestorSettings
-from requestor_app.traffic import Incoming
+from requestor_app.tracking import StreamState
+from requestor_app.traffic import Incoming, Opened
 from service_kit.change import Ref
 from tests.conftest import Pair
 
@@ -317,6 +318,47 @@ def test_orders_taken_while_there_is_no_processor_open_when_it_comes(
             later.lifecycle.stop()
     finally:
         processor.lifecycle.stop()
+
+
+def test_an_order_that_a_dying_trunk_had_taken_is_opened_by_the_next(
+    flow: Flow, running_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, tracking = running_pair.requestor.supervisor, running_pair.requestor.tracking
+    lost = threading.Event()
+
+    def lose_the_trunk() -> None:
+        """Comes between the moment in which the order is taken and that in which its stream is asked for."""
+        if tracking.count(StreamState.CONNECTING) and not lost.is_set():
+            for outlet in running_pair.processor.hub.outlets():
+                outlet.cut()
+            flow.wait(lambda: supervisor.check_processor() is not None)
+            lost.set()
+
+    flow.wait(lambda: supervisor.check_processor() is None)
+    monkeypatch.setattr("requestor_app.supervisor._TAKEN", lose_the_trunk)
+    flow.initiate()
+    assert lost.wait(5)
+    flow.wait(lambda: flow.order()["stream"]["state"] == "open", timeout_s=5)
+
+
+def test_what_a_trunk_gives_back_is_taken_again(requestor: Requestor) -> None:
+    supervisor, client = requestor.supervisor, requestor.app.test_client()
+    body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
+    note = {"order_req_id": "A1", "follow_up_id": "n1", "audience": ["seller1"], "message": {"message": "hello"}}
+    supervisor.connected()
+    assert client.post("/api/v1/orders/initiate", json=body).status_code == 200
+    (opening,) = supervisor.take(0).openings
+    accepted = Event(REF, 1, 1, "accepted", 1, {})
+    supervisor.received(Incoming(opened=[Opened(REF, opening.stream_id, 1)], events=[accepted]))
+    assert client.post("/api/v1/orders/followup", json=note).status_code == 200
+
+    taken = supervisor.take(0)
+    assert [relay.note.follow_up_id for relay in taken.relays] == ["n1"]
+    assert taken.acks == {REF: 1}
+    assert supervisor.take(0).is_empty
+    supervisor.give_back(taken)
+    again = supervisor.take(0)
+    assert (again.relays, again.acks) == (taken.relays, taken.acks)
 
 
 def test_stopping_twice_is_safe_and_the_threads_are_gone(tmp_path: Path, http: requests.Session) -> None:
