@@ -18,6 +18,7 @@ import re
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, TextIO, TypeAlias, cast
@@ -64,11 +65,16 @@ def configure_logs(
 
 
 class _Output:
-    """The stream of the logs. The lock guards the stream: lines of different threads never mix."""
+    """The stream of the logs; lines of different threads never mix.
+
+    Nobody waits for the stream: a thread that finds another one writing leaves its line to that one.
+    """
 
     def __init__(self) -> None:
         self.lost_lines = 0
+        #: Whoever holds it writes what waits.
         self._lock = threading.Lock()
+        self._waiting: deque[str] = deque()
         self._stream: TextIO | None = None
 
     def use(self, stream: TextIO | None) -> None:
@@ -80,14 +86,23 @@ class _Output:
             self._stream = stream
 
     def msg(self, line: str) -> None:
-        """Write one line by one call."""
-        with self._lock:
-            if self._stream is not None:
-                try:
-                    self._stream.write(line)
-                except (OSError, ValueError):
-                    # A full disk or a closed pipe must not stop orders.
-                    self.lost_lines += 1
+        """Write one line, or have it written with those of the thread that is writing."""
+        self._waiting.append(line)
+        # Again after each round: a line may have come after the last look, when the lock was still held.
+        while self._waiting and self._lock.acquire(blocking=False):
+            try:
+                self._write_waiting()
+            finally:
+                self._lock.release()
+
+    def _write_waiting(self) -> None:
+        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if self._stream is not None:
+            try:
+                self._stream.write("".join(lines))
+            except (OSError, ValueError):
+                # A full disk or a closed pipe must not stop orders.
+                self.lost_lines += len(lines)
 
     debug = info = warning = error = critical = fatal = exception = msg
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# A request's id has to be unlike all others, not hard to guess; drawing each costs a call of the system.
+_PROCESS = secrets.token_hex(8)
+_request_numbers = itertools.count(1)
 
 
 def create_base_app(
@@ -62,7 +66,7 @@ class _Envelope:
         begun_s = time.perf_counter()
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not _SANE_REQUEST_ID.fullmatch(request_id):
-            request_id = secrets.token_hex(16)
+            request_id = f"{_PROCESS}{next(_request_numbers):016x}"
         environ[REQUEST_ID_KEY] = request_id
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

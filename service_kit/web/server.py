@@ -150,7 +150,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
 
     def __init__(self, server: _Server, *args: Any, **options: Any) -> None:
         super().__init__(server, *args, **options)
-        server.loop.watch(self)
+        server.loop.add(self)
 
     def received(self, data: bytes) -> bool:
         before = self.request

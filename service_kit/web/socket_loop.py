@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import select
 import sys
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, TypeAlias
 
 from waitress import wasyncore  # type: ignore[import-untyped]
@@ -28,6 +28,9 @@ class SocketLoop(Protocol):
 
     def run(self) -> None:
         """Serve until the map is empty."""
+
+    def add(self, channel: Any) -> None:
+        """Begin to watch a new channel; in the thread of the loop, or before it runs."""
 
     def watch(self, channel: Any) -> None:
         """Take note of what the channel waits for now; from any thread."""
@@ -47,6 +50,9 @@ class PollLoop:
         """Serve until the map is empty."""
         wasyncore.loop(timeout=SWEEP_S, map=self._map, use_poll=True)
 
+    def add(self, channel: Any) -> None:
+        """Nothing is kept from one turn to the next."""
+
     def watch(self, channel: Any) -> None:  # noqa: ARG002 - the next turn asks every channel
         """Begin a new turn, which asks the channel what it waits for."""
         self._wake()
@@ -58,18 +64,22 @@ class PollLoop:
 if sys.platform == "linux":
 
     class EpollLoop:
-        """Arms each channel for one event at a time; whoever has handled the event arms it anew."""
+        """Arms each channel for one event at a time; whoever has handled the event arms it anew.
+
+        Two threads may arm a channel at once, and the older wish may come last. It has no lock for that: the wish to
+        write comes true at once and is then looked at again, and everything is armed anew at every sweep.
+        """
 
         def __init__(self, socket_map: SocketMap) -> None:
             self._map = socket_map
             self._epoll = select.epoll()
-            #: Guards the set of armed numbers, so that none is armed after it was forgotten.
-            self._lock = threading.Lock()
             self._known: set[int] = set()
 
         def run(self) -> None:
             """Serve until the map is empty."""
             sweep_at = 0.0
+            for channel in list(self._map.values()):
+                self.add(channel)
             while self._map:
                 if (now := time.monotonic()) >= sweep_at:
                     sweep_at = now + SWEEP_S
@@ -88,27 +98,29 @@ if sys.platform == "linux":
             for channel in list(self._map.values()):
                 self.watch(channel)
 
+        def add(self, channel: Any) -> None:
+            """Begin to watch a new channel; in the thread of the loop, or before it runs."""
+            file_number = channel._fileno  # noqa: SLF001 - Waitress has no other name for it
+            self._known.add(file_number)
+            self._epoll.register(file_number, _events_of(channel) | select.EPOLLONESHOT)
+
         def watch(self, channel: Any) -> None:
             """Arm the channel for what it waits for now; from any thread."""
-            with self._lock:
-                file_number = channel._fileno  # noqa: SLF001 - Waitress has no other name for it; None when closed
-                if file_number not in self._map:
-                    return
-                events = select.EPOLLIN if channel.readable() else 0
-                if channel.writable() and not channel.accepting:
-                    events |= select.EPOLLOUT
-                if file_number not in self._known:
-                    self._known.add(file_number)
-                    self._epoll.register(file_number, events | select.EPOLLONESHOT)
-                elif events:
+            events = _events_of(channel)
+            file_number = channel._fileno  # noqa: SLF001 - None when it is closed
+            if events and file_number in self._known:
+                with suppress(OSError):  # closed in this very moment
                     self._epoll.modify(file_number, events | select.EPOLLONESHOT)
 
         def forget(self, file_number: int) -> None:
             """Watch no more; called before the number is closed, since the system gives it out again."""
-            with self._lock:
-                if file_number in self._known:
-                    self._known.discard(file_number)
-                    self._epoll.unregister(file_number)
+            if file_number in self._known:
+                self._known.discard(file_number)
+                self._epoll.unregister(file_number)
+
+    def _events_of(channel: Any) -> int:
+        events = select.EPOLLIN if channel.readable() else 0
+        return events | select.EPOLLOUT if channel.writable() and not channel.accepting else events
 
 
 def make_loop(socket_map: SocketMap, wake: Callable[[], None]) -> SocketLoop:
