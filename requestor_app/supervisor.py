@@ -302,20 +302,19 @@ class Supervisor:
         if not ready:
             return relays, closings
         pending = self._store.pending_of_many({ref: tracked.relayed for ref, tracked in ready.items()}, limit=BATCH)
-        read = 0
         for ref, messages in pending.items():
-            tracked = ready[ref]
+            token = ready[ref].token
             for message in messages:
-                tracked.relayed = message.position
-                read += 1
                 try:
                     if message.kind == CLOSE:
-                        closings.append(_closing(ref, message, tracked.token))
+                        closings.append(_closing(ref, message, token))
                     else:
-                        relays.append(_relay(ref, message, tracked.token))
+                        relays.append(_relay(ref, message, token))
                 except (KeyError, TypeError, ValueError) as error:
                     self._set_aside(ref, message, error)
-        if read >= BATCH:  # there may be more behind the limit
+        for ref, messages in pending.items():  # at last, since a message that cannot be set aside now ends all of this
+            ready[ref].relayed = messages[-1].position
+        if sum(map(len, pending.values())) >= BATCH:  # there may be more behind the limit
             with self._wake:
                 self._dirty.update(dict.fromkeys(ready))
         return relays, closings

@@ -18,8 +18,8 @@ class OrderFacts:
     notes: list[str] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)
     is_live: bool = False
-    #: The client does not know whether the last end was taken.
-    is_doubtful: bool = False
+    #: An end was asked for, so an order that is "already being processed" may be one that ends.
+    was_ended: bool = False
 
 
 @dataclass

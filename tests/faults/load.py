@@ -87,8 +87,8 @@ class Client(threading.Thread):
         if answer.get("message") == "Order initiated successfully":
             facts.runs_acked += 1
             facts.is_live = True
-        elif may_be_new and answer.get("message") == "Order already being processed" and not facts.runs_acked:
-            facts.is_live = True  # an earlier try of ours that was not answered
+        elif may_be_new and not facts.runs_acked and not facts.was_ended:
+            facts.is_live = True  # already being processed: an earlier try of ours that was not answered
 
     def _note(self, facts: OrderFacts, note_id: str) -> None:
         answer = self._call(self._arena.requestor, "/orders/followup", note_body(facts.order_id, note_id))
@@ -104,13 +104,16 @@ class Client(threading.Thread):
 
     def _end(self, facts: OrderFacts) -> None:
         kind = self._random.choice(["complete", "cancel"])
-        facts.is_live = False
+        facts.is_live, facts.was_ended = False, True
         self._call(self._arena.requestor, f"/orders/{facts.order_id}/{kind}", {})
 
     def _call(
         self, service: Service, path: str, body: Mapping[str, Any], *, may_be_unknown: bool = False
     ) -> dict[str, Any] | None:
-        """Post until there is a definite answer; None when it was given up, or refused for a good reason."""
+        """Post until there is a definite answer; None when it was given up, or refused for a good reason.
+
+        ``may_be_unknown``: the service may not have heard yet of the order, or of its newest run.
+        """
         give_up = self._random.random() < 0.1
         began = time.monotonic()
         while True:
@@ -119,7 +122,7 @@ class Client(threading.Thread):
                 if answer.status_code == 200:
                     result: dict[str, Any] = answer.json()
                     return result
-                if answer.status_code < 500 and not (may_be_unknown and answer.status_code == 404):
+                if answer.status_code < 500 and not (may_be_unknown and answer.status_code in (404, 409)):
                     self.ledger.refused.append(f"{path}: {answer.status_code} {answer.text}")
                     return None
             except requests.RequestException:
@@ -134,11 +137,12 @@ class Client(threading.Thread):
 
 
 class Load:
-    """A few clients at once."""
+    """A few clients at once, numbered from ``first``; loads on one arena whose numbers differ share no order."""
 
-    def __init__(self, arena: Arena, seed: int, *, clients: int = 4, orders: int = 40) -> None:
+    def __init__(self, arena: Arena, seed: int, *, clients: int = 4, orders: int = 40, first: int = 0) -> None:
         self._stop = threading.Event()
-        self._clients = [Client(arena, seed, n, orders=orders // clients, stop=self._stop) for n in range(clients)]
+        numbers = range(first, first + clients)
+        self._clients = [Client(arena, seed, n, orders=orders // clients, stop=self._stop) for n in numbers]
 
     def start(self) -> None:
         """Begin."""

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from requestor_app.settings import RequestorSettings
 from requestor_app.tracking import StreamState
 from requestor_app.traffic import Incoming, Opened
 from service_kit.change import Ref
+from service_kit.storage.sqlite import SqliteStore
 from tests.conftest import Pair
 
 REF = Ref("default", "A1")
@@ -359,6 +362,33 @@ def test_what_a_trunk_gives_back_is_taken_again(requestor: Requestor) -> None:
     supervisor.give_back(taken)
     again = supervisor.take(0)
     assert (again.relays, again.acks) == (taken.relays, taken.acks)
+
+
+def test_a_note_that_cannot_be_read_holds_up_no_other_even_if_it_cannot_be_set_aside_at_once(
+    requestor: Requestor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, client = requestor.supervisor, requestor.app.test_client()
+    body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
+    supervisor.connected()
+    assert client.post("/api/v1/orders/initiate", json=body).status_code == 200
+    (opening,) = supervisor.take(0).openings
+    supervisor.received(Incoming(opened=[Opened(REF, opening.stream_id, 1)]))
+    for name in ("n1", "n2", "n3"):
+        note = {"order_req_id": "A1", "follow_up_id": name, "audience": ["seller1"], "message": {"message": "hello"}}
+        assert client.post("/api/v1/orders/followup", json=note).status_code == 200
+    assert isinstance(requestor.store, SqliteStore)
+    with closing(sqlite3.connect(requestor.store.path)) as connection, connection:
+        connection.execute("UPDATE outbox SET body = '{}' WHERE message_id = 'note:n2'")
+    failures = iter([sqlite3.OperationalError("disk I/O error")])
+
+    def fail_once() -> None:
+        for failure in failures:
+            raise failure
+
+    monkeypatch.setattr("service_kit.storage.sqlite_writer._BEGINNING", fail_once)
+    assert supervisor.take(0).relays == []
+    assert [relay.note.follow_up_id for relay in supervisor.take(0).relays] == ["n1", "n3"]
+    assert [message.state for message in requestor.store.messages(REF)] == ["pending", "set_aside", "pending"]
 
 
 def test_stopping_twice_is_safe_and_the_threads_are_gone(tmp_path: Path, http: requests.Session) -> None:
