@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -27,7 +26,7 @@ from requestor_app.traffic import Incoming, Outgoing
 from service_kit.change import Change, Snapshot
 from service_kit.storage import sqlite
 from service_kit.storage.sqlite_batch import Batch
-from service_kit.storage.sqlite_writer import Writer, _decided
+from service_kit.storage.sqlite_writer import _COMMITTING, Writer, _decided
 
 #: Time for an answer that is given too early to arrive.
 _EARLY_S = 0.3
@@ -104,20 +103,18 @@ class _HastyWriter(Writer):
     """Answers before the commit is durable."""
 
     def _commit_steps(self, jobs: Sequence[Any]) -> None:
-        if jobs:
-            steps = [step for job in jobs for step in job.steps]
-            batch = Batch(self._connection, self._next_id)
-            self._commit(partial(self._decide_and_answer, jobs, batch), len(steps))
-            self._next_id = batch.next_id
-
-    @staticmethod
-    def _decide_and_answer(jobs: Sequence[Any], batch: Batch, _: object) -> None:
-        batch.load([step for job in jobs for step in job.steps])
-        results = [[_decided(batch, step) for step in job.steps] for job in jobs]
-        batch.write()
-        for job, result in zip(jobs, results, strict=True):
-            job.finish(result)
-        time.sleep(_EARLY_S)
+        if not jobs:
+            return
+        steps = [step for job in jobs for step in job.steps]
+        batch = Batch(self._connection, self._recent)
+        with self._committing(len(steps)):
+            batch.load(steps)
+            for job in jobs:
+                job.finish([_decided(batch, step) for step in job.steps])
+            time.sleep(_EARLY_S)
+            _COMMITTING()
+            batch.write()
+        batch.committed()
 
 
 def no_wait_for_the_disk() -> None:
