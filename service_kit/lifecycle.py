@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import signal
@@ -123,7 +124,8 @@ def run_until_stopped(
         try:
             if on_started is not None:
                 on_started()
-            request = _wait_for_request()
+            with _collector_spared():
+                request = _wait_for_request()
             _log.info(f"Stopping: {request.reason}", action="lifecycle.stopping")
             return request.exit_code
         finally:
@@ -161,6 +163,17 @@ def _wait_for_request() -> _StopRequest:
             return _stop_requests.get(timeout=_WAKE_UP_S)
         except queue.Empty:
             continue
+
+
+@contextmanager
+def _collector_spared() -> Iterator[None]:
+    """Keep the garbage collector from walking through what a start has made: it stays, and there is much of it."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

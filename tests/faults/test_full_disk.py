@@ -13,6 +13,7 @@ from tests.e2e.conftest import Service, eventually
 from tests.faults.arena import Arena
 from tests.faults.audit import read_store, set_aside_in
 from tests.faults.buyer import Buyer, until_refused
+from tests.faults.settling import wait_until_settled
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.faults.torture import audit_arena
 
@@ -85,7 +86,7 @@ def replies_in(store: Path) -> dict[str, list[str]]:
 
 def assert_all_is_well(arena: Arena, buyer: Buyer) -> None:
     """Everything that was acknowledged has arrived once, in order; nobody was restarted."""
-    arena.wait_until_quiet()
+    wait_until_settled(arena)
     assert arena.deaths == {"requestor": 0, "processor": 0}
     arena.stop()
     assert audit_arena(arena, buyer.ledger).faults == []
@@ -191,7 +192,7 @@ def test_a_requestor_that_cannot_start_for_want_of_room_says_so_in_one_line_and_
 
     disk.make_room()
     requestor.start()
-    arena.wait_until_quiet()
+    wait_until_settled(arena)
     for service in reversed(arena.both):
         assert service.stop() == 0
     assert processor.process.returncode == 0

@@ -18,6 +18,7 @@ from tests.e2e.conftest import Service, eventually, note_body, order_body
 from tests.faults.arena import FAILPOINTS, Arena
 from tests.faults.audit import read_store
 from tests.faults.big_store import make_big_store
+from tests.faults.settling import wait_until_settled
 from tests.faults.torture import audit_arena
 
 ORDERS = 3_000
@@ -72,8 +73,7 @@ def test_a_requestor_killed_anywhere_in_its_start_loses_no_order_and_no_note(are
 
     del requestor.settings[FAILPOINTS]
     requestor.start()
-    took_s = arena.wait_until_quiet()
-    print(f"all {ORDERS} streams open and all {ORDERS * NOTES_EACH} notes relayed {took_s:.1f} s after it was ready")
+    wait_until_settled(arena)
     seen.append(tokens_in(requestor.store))
     for before, after in pairwise(seen):
         assert before.keys() == after.keys() == ledger.orders.keys()

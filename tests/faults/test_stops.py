@@ -18,6 +18,7 @@ from tests.faults.arena import FAILPOINTS, Arena
 from tests.faults.buyer import Buyer
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load
+from tests.faults.settling import wait_until_settled
 from tests.faults.torture import audit_arena
 
 SERVICES = ("processor", "requestor")
@@ -60,7 +61,7 @@ def test_both_services_stop_within_ten_seconds_under_load_and_lose_nothing(arena
         arena.wait_until_ready(service)
     ledger = load.stop()
     ledger.add(buyer.ledger)
-    arena.wait_until_quiet()
+    wait_until_settled(arena)
     arena.stop()
     assert audit_arena(arena, ledger).faults == []
     assert ledger.refused == []
@@ -93,7 +94,7 @@ def test_a_call_that_does_not_end_does_not_keep_a_service_from_stopping_in_time(
         print(f"the {name} stopped within {time.monotonic() - began:.2f} s")
     del service.settings[FAILPOINTS]
     service.start()
-    arena.wait_until_quiet()
+    wait_until_settled(arena)
     for each in reversed(arena.both):
         assert stop(each) == 0
     assert audit_arena(arena, ledger).faults == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -96,6 +97,22 @@ def test_a_component_can_end_the_process_with_its_exit_code(story):
     exit_code = run_until_stopped(lifecycle, on_started=lambda: ask_to_stop(3, "the watchdog barked"))
     assert exit_code == 3
     assert story == ["start a", "stop a"]
+
+
+def test_the_collector_is_spared_what_a_start_has_made_until_the_stop(story):
+    spared: list[int] = []
+
+    def look_and_stop() -> None:
+        while not (count := gc.get_freeze_count()):
+            time.sleep(0.01)
+        spared.append(count)
+        ask_to_stop(0)
+
+    looker = threading.Thread(target=look_and_stop)
+    assert run_until_stopped(Lifecycle([Part("a", story)]), on_started=looker.start) == 0
+    looker.join()
+    assert spared[0] > 1_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_request_of_an_earlier_run_is_forgotten(story):
