@@ -283,7 +283,7 @@ class OrderCancelled(_message.Message):
     def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class FollowUpRequest(_message.Message):
-    __slots__ = ("order_req_id", "follow_up_id", "token", "audience", "message_type", "message", "urls", "added_ms", "tenant")
+    __slots__ = ("order_req_id", "follow_up_id", "token", "audience", "message_type", "message", "urls", "added_ms", "tenant", "sending")
     ORDER_REQ_ID_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_UP_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -293,6 +293,7 @@ class FollowUpRequest(_message.Message):
     URLS_FIELD_NUMBER: _ClassVar[int]
     ADDED_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    SENDING_FIELD_NUMBER: _ClassVar[int]
     order_req_id: str
     follow_up_id: str
     token: int
@@ -302,7 +303,8 @@ class FollowUpRequest(_message.Message):
     urls: _containers.RepeatedScalarFieldContainer[str]
     added_ms: int
     tenant: str
-    def __init__(self, order_req_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., token: _Optional[int] = ..., audience: _Optional[_Iterable[str]] = ..., message_type: _Optional[str] = ..., message: _Optional[str] = ..., urls: _Optional[_Iterable[str]] = ..., added_ms: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
+    sending: int
+    def __init__(self, order_req_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., token: _Optional[int] = ..., audience: _Optional[_Iterable[str]] = ..., message_type: _Optional[str] = ..., message: _Optional[str] = ..., urls: _Optional[_Iterable[str]] = ..., added_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., sending: _Optional[int] = ...) -> None: ...
 
 class FollowUpAck(_message.Message):
     __slots__ = ("tenant", "order_req_id", "follow_up_id", "outcome", "detail")
@@ -319,7 +321,7 @@ class FollowUpAck(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., order_req_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class CloseOrderRequest(_message.Message):
-    __slots__ = ("order_req_id", "token", "kind", "reason", "tenant", "run")
+    __slots__ = ("order_req_id", "token", "kind", "reason", "tenant", "run", "sending")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[CloseOrderRequest.Kind]
@@ -334,13 +336,15 @@ class CloseOrderRequest(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
+    SENDING_FIELD_NUMBER: _ClassVar[int]
     order_req_id: str
     token: int
     kind: CloseOrderRequest.Kind
     reason: str
     tenant: str
     run: int
-    def __init__(self, order_req_id: _Optional[str] = ..., token: _Optional[int] = ..., kind: _Optional[_Union[CloseOrderRequest.Kind, str]] = ..., reason: _Optional[str] = ..., tenant: _Optional[str] = ..., run: _Optional[int] = ...) -> None: ...
+    sending: int
+    def __init__(self, order_req_id: _Optional[str] = ..., token: _Optional[int] = ..., kind: _Optional[_Union[CloseOrderRequest.Kind, str]] = ..., reason: _Optional[str] = ..., tenant: _Optional[str] = ..., run: _Optional[int] = ..., sending: _Optional[int] = ...) -> None: ...
 
 class CloseOrderAck(_message.Message):
     __slots__ = ("tenant", "order_req_id", "outcome", "detail", "run")

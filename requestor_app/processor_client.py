@@ -235,6 +235,7 @@ def _close_request(closing: Closing) -> wire.CloseOrderRequest:
         run=closing.run,
         kind=_KINDS[closing.kind],
         reason=closing.reason,
+        sending=closing.sending,
     )
 
 
@@ -269,6 +270,7 @@ def _follow_up_request(relay: Relay) -> wire.FollowUpRequest:
         message=note.message,
         urls=note.urls,
         added_ms=relay.added_ms,
+        sending=relay.sending,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from requestor_app import domain
@@ -77,13 +77,15 @@ class Supervisor:
         self._instance_id = instance_id
         self._stopping = threading.Event()
         self._ticker: threading.Thread | None = None
-        self._stream_numbers = itertools.count(1)
+        #: Numbers streams, and the sendings of outboxes.
+        self._numbers = itertools.count(1)
         self._link_error = "no processor has answered yet"
         #: Guards the queues below; held for memory work only.
         self._wake = threading.Condition()
         self._is_connected = False
         self._fresh: deque[Order] = deque()
-        self._dirty: dict[Ref, None] = {}
+        #: Orders whose outbox is to be read: whether from its beginning, or behind what was sent.
+        self._dirty: dict[Ref, bool] = {}
         self._acks: dict[Ref, int] = {}
         #: Orders whose record is to be looked at again.
         self._doubtful: dict[Ref, None] = {}
@@ -159,7 +161,7 @@ class Supervisor:
             if self._is_connected:  # else connecting finds it
                 if order.is_unfinished:
                     self._fresh.append(order)
-                self._dirty[ref] = None
+                self._dirty[ref] = True
                 self._wake.notify()
 
     def _drop(self, ref: Ref, token: int, reason: str) -> None:
@@ -188,8 +190,11 @@ class Supervisor:
     def nudge(self, ref: Ref) -> None:
         """Say that the order's outbox has something to relay."""
         with self._wake:
-            self._dirty[ref] = None
+            self._mark(ref)
             self._wake.notify()
+
+    def _mark(self, ref: Ref, *, anew: bool = False) -> None:
+        self._dirty[ref] = anew or self._dirty.get(ref, False)
 
     def look_again(self, ref: Ref) -> None:
         """Say that nobody can tell what has become of the last step on the order; its record will."""
@@ -208,7 +213,7 @@ class Supervisor:
         with self._wake:
             self._is_connected = True
             self._is_reopening, self._reopen_cursor = True, None
-            self._dirty.update(dict.fromkeys(self._tracking.listed(StreamState.DRAINING)))
+            self._dirty.update(dict.fromkeys(self._tracking.listed(StreamState.DRAINING), True))
             self._wake.notify()
 
     def lost(self, reason: str) -> None:
@@ -230,9 +235,7 @@ class Supervisor:
             if not self._has_work() and not self._stopping.is_set():
                 self._wake.wait(timeout_s)
             orders = [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
-            dirty = list(itertools.islice(self._dirty, BATCH))
-            for ref in dirty:
-                del self._dirty[ref]
+            dirty = {ref: self._dirty.pop(ref) for ref in list(itertools.islice(self._dirty, BATCH))}
             acks, self._acks = self._acks, {}
             is_reopening = self._is_reopening
         try:
@@ -242,7 +245,8 @@ class Supervisor:
         except ServiceError as error:
             log.warning("The outbox cannot be read", action="outbox.read_failed", reason=error.detail)
             with self._wake:
-                self._dirty.update(dict.fromkeys(dirty))
+                for ref, anew in dirty.items():
+                    self._mark(ref, anew=anew)
             self._stopping.wait(0.2)
             relays, closings = [], []
         _TAKEN()
@@ -255,12 +259,9 @@ class Supervisor:
             ref = opening.order.ref
             self._tracking.move(ref, opening.stream_id, StreamState.CONNECTING, at_ms, self._link_error)
             self.look_again(ref)
-        for ref in {relay.note.ref for relay in outgoing.relays} | {closing.ref for closing in outgoing.closings}:
-            tracked = self._tracking.find(ref)
-            if tracked is not None:
-                tracked.relayed = 0
-            self.nudge(ref)
         with self._wake:
+            for ref in {relay.note.ref for relay in outgoing.relays} | {closing.ref for closing in outgoing.closings}:
+                self._mark(ref, anew=True)
             for ref, seq in outgoing.acks.items():
                 self._acks[ref] = max(seq, self._acks.get(ref, 0))
             self._wake.notify()
@@ -285,39 +286,50 @@ class Supervisor:
         openings = []
         at_ms = now_ms()
         for order in orders:
-            stream_id = f"{self._instance_id}-{next(self._stream_numbers)}"
+            stream_id = f"{self._instance_id}-{next(self._numbers)}"
             if self._tracking.begin_open(order.ref, order.token, stream_id, at_ms) is not None:
                 openings.append(Opening(order, stream_id))
         return openings
 
-    def _read_outbox(self, refs: Iterable[Ref]) -> tuple[list[Relay], list[Closing]]:
-        """Read what these orders have to relay, in order for each. An order without an open stream waits for it."""
-        ready = {}
-        for ref in refs:
-            tracked = self._tracking.find(ref)
-            if tracked is not None and tracked.state in (StreamState.OPEN, StreamState.DRAINING):
-                ready[ref] = tracked
+    def _read_outbox(self, dirty: Mapping[Ref, bool]) -> tuple[list[Relay], list[Closing]]:
+        """Read what these orders have to relay, in order for each."""
+        ready = self._ready(dirty)
         relays: list[Relay] = []
         closings: list[Closing] = []
         if not ready:
             return relays, closings
         pending = self._store.pending_of_many({ref: tracked.relayed for ref, tracked in ready.items()}, limit=BATCH)
         for ref, messages in pending.items():
-            token = ready[ref].token
+            tracked = ready[ref]
             for message in messages:
                 try:
                     if message.kind == CLOSE:
-                        closings.append(_closing(ref, message, token))
+                        closings.append(_closing(message, tracked))
                     else:
-                        relays.append(_relay(ref, message, token))
+                        relays.append(_relay(message, tracked))
                 except (KeyError, TypeError, ValueError) as error:
                     self._set_aside(ref, message, error)
         for ref, messages in pending.items():  # at last, since a message that cannot be set aside now ends all of this
             ready[ref].relayed = messages[-1].position
         if sum(map(len, pending.values())) >= BATCH:  # there may be more behind the limit
             with self._wake:
-                self._dirty.update(dict.fromkeys(ready))
+                for ref in ready:
+                    self._mark(ref)
         return relays, closings
+
+    def _ready(self, dirty: Mapping[Ref, bool]) -> dict[Ref, Tracked]:
+        """The orders that can be relayed now, each with the place to go on from; the others wait for their streams."""
+        ready = {}
+        for ref, anew in dirty.items():
+            tracked = self._tracking.find(ref)
+            if tracked is None or tracked.state not in (StreamState.OPEN, StreamState.DRAINING):
+                continue
+            if anew:
+                tracked.relayed = 0
+            if anew or not tracked.sending:
+                tracked.sending = next(self._numbers)
+            ready[ref] = tracked
+        return ready
 
     def _set_aside(self, ref: Ref, message: Message, error: Exception) -> None:
         log.error("A message cannot be relayed", action="outbox.set_aside", order_req_id=ref.key, exc_info=error)
@@ -374,7 +386,6 @@ class Supervisor:
             return
         outcomes = {answer.outcome for answer in answers}
         if domain.Outcome.TRY_AGAIN in outcomes or domain.Outcome.FENCED in outcomes:
-            tracked.relayed = 0
             self.look_again(ref)
         if result is not None:
             order = order_of(result.record)
@@ -467,19 +478,20 @@ class Supervisor:
             self.look_again(closed.ref)
 
 
-def _relay(ref: Ref, message: Message, token: int) -> Relay:
+def _relay(message: Message, tracked: Tracked) -> Relay:
     body = message.body
     note = FollowUp(
-        ref=ref,
+        ref=tracked.ref,
         follow_up_id=body["follow_up_id"],
         audience=tuple(body["audience"]),
         message_type=body["message_type"],
         message=body["message"],
         urls=tuple(body["urls"]),
     )
-    return Relay(note, token, added_ms=message.created_ms)
+    return Relay(note, tracked.token, added_ms=message.created_ms, sending=tracked.sending)
 
 
-def _closing(ref: Ref, message: Message, token: int) -> Closing:
+def _closing(message: Message, tracked: Tracked) -> Closing:
     body = message.body
-    return Closing(ref, body["run"], CloseKind(body["kind"]), body["reason"], token)
+    kind = CloseKind(body["kind"])
+    return Closing(tracked.ref, body["run"], kind, body["reason"], tracked.token, tracked.sending)

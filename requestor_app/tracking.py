@@ -31,9 +31,20 @@ LAUNCHED = frozenset({StreamState.CONNECTING, StreamState.OPENING, StreamState.O
 
 
 class Tracked:
-    """One tracked order. Guarded by the tracking dict's lock, but for the two fields of the supervisor's threads."""
+    """One tracked order. Guarded by the tracking dict's lock, but for the three fields of the supervisor's threads."""
 
-    __slots__ = ("applied_seq", "error", "fingerprint", "ref", "relayed", "since_ms", "state", "stream_id", "token")
+    __slots__ = (
+        "applied_seq",
+        "error",
+        "fingerprint",
+        "ref",
+        "relayed",
+        "sending",
+        "since_ms",
+        "state",
+        "stream_id",
+        "token",
+    )
 
     def __init__(self, ref: Ref, fingerprint: int, since_ms: int) -> None:
         self.ref = ref
@@ -47,6 +58,8 @@ class Tracked:
         self.applied_seq = 0
         #: The position of the last outbox message sent on the present trunk; moved by the thread that sends.
         self.relayed = 0
+        #: Which sending of the outbox that was; 0 before the first. Moved by the thread that sends.
+        self.sending = 0
 
 
 @dataclass(frozen=True, slots=True)

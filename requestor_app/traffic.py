@@ -31,11 +31,12 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """A follow-up to hand over, under the claim's token."""
+    """A follow-up to hand over, under the claim's token. ``sending`` grows when the order's messages begin again."""
 
     note: FollowUp
     token: int
     added_ms: int
+    sending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Closing:
     kind: CloseKind
     reason: str
     token: int
+    sending: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         outlet.push(*refusals)
         read: list[tuple[Any, Input]] = []
         for request, item in sent:
-            if turns.is_due(item):
+            if turns.is_due(request):
                 read.append((request, item))
             else:
                 outlet.push(_answer(item, Unavailable("What was sent before it must come again first.")))
@@ -162,7 +162,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         answers: list[Control] = []
         for (request, item), result in zip(read, results, strict=True):
             if isinstance(result, ServiceError):
-                turns.note(item, result)
+                turns.note(request, result)
                 answers.append(_answer(item, result))
             elif isinstance(item, OpenStream):
                 opens.append((request, item, result))

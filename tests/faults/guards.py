@@ -96,7 +96,7 @@ def no_wait_for_the_commit() -> None:
 
 def no_turns() -> None:
     """The processor lets what was sent later overtake what must come again."""
-    _put(Turns, "is_due", lambda turns, item: True)
+    _put(Turns, "is_due", lambda turns, request: True)
 
 
 class _HastyWriter(Writer):

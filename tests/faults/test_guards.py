@@ -105,11 +105,11 @@ def the_processor_cannot_keep_a_note_and_then_can(arena: Arena) -> list[str]:
     with trunk_to(processor, "requestor") as (trunk, _):
         trunk.send(opens=[claim(ORDER, 1)])
         trunk.events(1)
-        trunk.send(follow_ups=[follow_up(ORDER, follow_up_id="n1")])
-        trunk.send(follow_ups=[follow_up(ORDER, follow_up_id="n2")])  # before the answer is there
+        trunk.send(follow_ups=[follow_up(ORDER, follow_up_id="n1", sending=1)])
+        trunk.send(follow_ups=[follow_up(ORDER, follow_up_id="n2", sending=1)])  # before the answer is there
         again = [ack.follow_up_id for ack in trunk.wait_for(2, "follow_up_acks") if ack.outcome == wire.TRY_AGAIN]
         assert "n1" in again
-        trunk.send(follow_ups=[follow_up(ORDER, follow_up_id=name) for name in again])
+        trunk.send(follow_ups=[follow_up(ORDER, follow_up_id=name, sending=2) for name in again])
         trunk.wait_for(2 + len(again), "follow_up_acks")
     notes = [name for _, name, kind, _ in read_store(processor.store)[ORDER].entries if kind == "follow_up_accepted"]
     return [] if notes == ["note:n1", "note:n2"] else [f"disordered: {', '.join(notes)}"]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 ORDERS = 1_000
 #: Deaths of the trunk, each the death of every stream: before the first look and between the two.
-WARM_UP_CUTS, CUTS = 4, 6
+WARM_UP_CUTS, CUTS = 3, 5
 #: Rounds of single-order streams whose client vanishes: before the first look and between the two, of each kind.
 WARM_UP_ROUNDS, ROUNDS = 2, 8
 

@@ -86,12 +86,11 @@ def held_call(arena: Arena, name: str) -> Iterator[tuple[Service, Ledger]]:
         assert isinstance(held.exception(HOLD_S), requests.ConnectionError)
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_a_call_that_does_not_end_does_not_keep_a_service_from_stopping_in_time(arena: Arena, name: str) -> None:
-    with held_call(arena, name) as (service, ledger):
+def test_a_call_that_does_not_end_does_not_keep_a_service_from_stopping_in_time(arena: Arena) -> None:
+    with held_call(arena, "requestor") as (service, ledger):
         began = time.monotonic()
         assert stop(service) == 0
-        print(f"the {name} stopped within {time.monotonic() - began:.2f} s")
+        print(f"stopped within {time.monotonic() - began:.2f} s")
     del service.settings[FAILPOINTS]
     service.start()
     wait_until_settled(arena)

@@ -508,15 +508,16 @@ def test_no_note_overtakes_one_that_must_come_again(trunk: Trunk, running_proces
     trunk.send(opens=[open_request("A1"), open_request("B2", stream_id="st2")])
     trunk.events(2)
     limit_pages(store, 1)
-    long = follow_up(follow_up_id="n1", message="x" * 9_000)
+    long, short = follow_up(follow_up_id="n1", message="x" * 9_000, sending=1), follow_up(follow_up_id="n2", sending=1)
     trunk.send(follow_ups=[long])
-    trunk.send(follow_ups=[follow_up(follow_up_id="n2"), follow_up("B2", follow_up_id="n2")], closes=[close_request()])
+    trunk.send(follow_ups=[short, follow_up("B2", follow_up_id="n2", sending=1)], closes=[close_request(sending=1)])
     acks = {(ack.order_req_id, ack.follow_up_id): ack.outcome for ack in trunk.wait_for(3, "follow_up_acks")}
     assert acks == {("A1", "n1"): wire.TRY_AGAIN, ("A1", "n2"): wire.TRY_AGAIN, ("B2", "n2"): wire.ACCEPTED}
     assert trunk.wait_for(1, "close_acks")[0].outcome == wire.TRY_AGAIN
 
     limit_pages(store, 0)
-    trunk.send(follow_ups=[long, follow_up(follow_up_id="n2")], closes=[close_request()])
+    long.sending = short.sending = 2
+    trunk.send(follow_ups=[long, short], closes=[close_request(sending=2)])
     kinds = [kind for key, _, kind in trunk.events(6) if key == "A1"]
     assert kinds == ["accepted", "follow_up_accepted", "follow_up_accepted", "completed"]
     notes = [entry.body["follow_up_id"] for entry in store.entries(Ref("default", "A1"), kind="follow_up_accepted")]

@@ -15,10 +15,11 @@ from processor_app.bootstrap import Processor, build_processor
 from processor_app.domain import Close, OrderState
 from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor, build_requestor
-from requestor_app.domain import Event
+from requestor_app.domain import Acknowledgement, Event, Outcome
 from requestor_app.settings import RequestorSettings
+from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import StreamState
-from requestor_app.traffic import Incoming, Opened
+from requestor_app.traffic import Incoming, Opened, Outgoing
 from service_kit.change import Ref
 from service_kit.storage.sqlite import SqliteStore
 from tests.conftest import Pair
@@ -344,38 +345,51 @@ def test_an_order_that_a_dying_trunk_had_taken_is_opened_by_the_next(
     flow.wait(lambda: flow.order()["stream"]["state"] == "open", timeout_s=5)
 
 
-def test_what_a_trunk_gives_back_is_taken_again(requestor: Requestor) -> None:
+def opened_by_hand(requestor: Requestor, *notes: str) -> Supervisor:
+    """The supervisor of a requestor whose order A1 is open, by no trunk but the test, and has these notes to relay."""
     supervisor, client = requestor.supervisor, requestor.app.test_client()
     body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
-    note = {"order_req_id": "A1", "follow_up_id": "n1", "audience": ["seller1"], "message": {"message": "hello"}}
     supervisor.connected()
     assert client.post("/api/v1/orders/initiate", json=body).status_code == 200
     (opening,) = supervisor.take(0).openings
     accepted = Event(REF, 1, 1, "accepted", 1, {})
     supervisor.received(Incoming(opened=[Opened(REF, opening.stream_id, 1)], events=[accepted]))
-    assert client.post("/api/v1/orders/followup", json=note).status_code == 200
+    for name in notes:
+        note = {"order_req_id": "A1", "follow_up_id": name, "audience": ["seller1"], "message": {"message": "hello"}}
+        assert client.post("/api/v1/orders/followup", json=note).status_code == 200
+    return supervisor
 
+
+def names_of(outgoing: Outgoing) -> list[str]:
+    return [relay.note.follow_up_id for relay in outgoing.relays]
+
+
+def test_what_a_trunk_gives_back_is_taken_again(requestor: Requestor) -> None:
+    supervisor = opened_by_hand(requestor, "n1")
     taken = supervisor.take(0)
-    assert [relay.note.follow_up_id for relay in taken.relays] == ["n1"]
+    assert names_of(taken) == ["n1"]
     assert taken.acks == {REF: 1}
     assert supervisor.take(0).is_empty
     supervisor.give_back(taken)
     again = supervisor.take(0)
-    assert (again.relays, again.acks) == (taken.relays, taken.acks)
+    assert (names_of(again), again.acks) == (["n1"], taken.acks)
+
+
+def test_a_note_that_must_come_again_comes_first_in_a_new_sending(requestor: Requestor) -> None:
+    supervisor = opened_by_hand(requestor, "n1", "n2")
+    first = supervisor.take(0)
+    assert names_of(first) == ["n1", "n2"]
+    supervisor.received(Incoming(answers=[Acknowledgement(REF, "note:n1", Outcome.TRY_AGAIN)]))
+    supervisor._look_at_doubtful()
+    second = supervisor.take(0)
+    assert names_of(second) == ["n1", "n2"]
+    assert min(relay.sending for relay in second.relays) > max(relay.sending for relay in first.relays)
 
 
 def test_a_note_that_cannot_be_read_holds_up_no_other_even_if_it_cannot_be_set_aside_at_once(
     requestor: Requestor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor, client = requestor.supervisor, requestor.app.test_client()
-    body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
-    supervisor.connected()
-    assert client.post("/api/v1/orders/initiate", json=body).status_code == 200
-    (opening,) = supervisor.take(0).openings
-    supervisor.received(Incoming(opened=[Opened(REF, opening.stream_id, 1)]))
-    for name in ("n1", "n2", "n3"):
-        note = {"order_req_id": "A1", "follow_up_id": name, "audience": ["seller1"], "message": {"message": "hello"}}
-        assert client.post("/api/v1/orders/followup", json=note).status_code == 200
+    supervisor = opened_by_hand(requestor, "n1", "n2", "n3")
     assert isinstance(requestor.store, SqliteStore)
     with closing(sqlite3.connect(requestor.store.path)) as connection, connection:
         connection.execute("UPDATE outbox SET body = '{}' WHERE message_id = 'note:n2'")
@@ -386,8 +400,8 @@ def test_a_note_that_cannot_be_read_holds_up_no_other_even_if_it_cannot_be_set_a
             raise failure
 
     monkeypatch.setattr("service_kit.storage.sqlite_writer._BEGINNING", fail_once)
-    assert supervisor.take(0).relays == []
-    assert [relay.note.follow_up_id for relay in supervisor.take(0).relays] == ["n1", "n3"]
+    assert names_of(supervisor.take(0)) == []
+    assert names_of(supervisor.take(0)) == ["n1", "n3"]
     assert [message.state for message in requestor.store.messages(REF)] == ["pending", "set_aside", "pending"]
 
 

@@ -4,69 +4,71 @@ from __future__ import annotations
 
 import pytest
 
-from processor_app.domain import Close, FollowUp, OpenStream, OrderFinished, OrderState
+from processor_app.domain import OrderFinished
 from processor_app.rpc.turns import Turns
-from service_kit.change import Ref
+from proto import order_service_pb2 as wire
 from service_kit.errors import StoreUnavailable
 
-A1, B2 = Ref("default", "A1"), Ref("default", "B2")
+
+def note(name: str, *, sending: int, order: str = "A1") -> wire.FollowUpRequest:
+    return wire.FollowUpRequest(order_req_id=order, follow_up_id=name, sending=sending)
 
 
-def note(name: str, ref: Ref = A1) -> FollowUp:
-    return FollowUp(ref, name, 1, ("seller1",), "text", "hello", (), 0)
+def close(*, sending: int, order: str = "A1") -> wire.CloseOrderRequest:
+    return wire.CloseOrderRequest(order_req_id=order, sending=sending)
 
 
-def close(run: int, ref: Ref = A1) -> Close:
-    return Close(ref, OrderState.COMPLETED, by="buyer", token=1, run=run)
-
-
-def opening(ref: Ref = A1) -> OpenStream:
-    return OpenStream(ref, "s1", "none", (), None, token=1, stream_id="st1", resume_after=0, run=1)
+def opening(order: str = "A1") -> wire.OrderStreamRequest:
+    return wire.OrderStreamRequest(order_req_id=order)
 
 
 @pytest.fixture
 def turns() -> Turns:
     """After a commit that failed with two notes of one order in it."""
     made = Turns()
-    failed = [note("n1"), note("n2")]
-    assert all(made.is_due(item) for item in failed)
-    for item in failed:
-        made.note(item, StoreUnavailable())
+    failed = [note("n1", sending=3), note("n2", sending=3)]
+    assert all(made.is_due(request) for request in failed)
+    for request in failed:
+        made.note(request, StoreUnavailable())
     return made
 
 
-def test_what_was_sent_behind_a_note_waits_until_that_note_comes_again(turns: Turns) -> None:
-    assert [turns.is_due(item) for item in (note("n3"), close(1))] == [False, False]
-    assert [turns.is_due(note(name)) for name in ("n1", "n2", "n3")] == [True, True, True]
-    assert turns.is_due(close(1))
+def test_what_was_sent_behind_a_failure_waits_for_the_next_sending(turns: Turns) -> None:
+    assert not turns.is_due(note("n3", sending=3))
+    assert not turns.is_due(close(sending=3))
+    assert turns.is_due(note("n1", sending=4))
+    assert turns.is_due(close(sending=4))
 
 
-def test_a_note_that_fails_once_more_is_waited_for_once_more(turns: Turns) -> None:
-    assert turns.is_due(note("n1"))
-    turns.note(note("n1"), StoreUnavailable())
-    assert not turns.is_due(note("n2"))
+def test_the_next_sending_may_begin_behind_a_note_that_was_answered_meanwhile(turns: Turns) -> None:
+    assert turns.is_due(note("n2", sending=4))
+
+
+def test_a_sending_that_fails_again_waits_for_one_more(turns: Turns) -> None:
+    assert turns.is_due(note("n1", sending=4))
+    turns.note(note("n1", sending=4), StoreUnavailable())
+    assert not turns.is_due(note("n2", sending=4))
+    assert turns.is_due(note("n1", sending=5))
 
 
 def test_other_orders_and_openings_do_not_wait(turns: Turns) -> None:
-    assert turns.is_due(note("n1", B2))
+    assert turns.is_due(note("n1", sending=1, order="B2"))
     assert turns.is_due(opening())
-    assert not turns.is_due(note("n2"))
+    assert not turns.is_due(note("n3", sending=3))
 
 
 def test_an_opening_that_fails_makes_nobody_wait(turns: Turns) -> None:
-    turns.note(opening(B2), StoreUnavailable())
-    assert turns.is_due(note("n9", B2))
+    turns.note(opening("B2"), StoreUnavailable())
+    assert turns.is_due(note("n1", sending=1, order="B2"))
 
 
-def test_a_note_that_is_never_taken_holds_up_nothing() -> None:
+def test_a_note_that_is_never_taken_makes_nobody_wait() -> None:
     turns = Turns()
-    turns.note(note("n1"), OrderFinished())
-    assert turns.is_due(note("n2"))
+    turns.note(note("n1", sending=1), OrderFinished())
+    assert turns.is_due(note("n2", sending=1))
 
 
-def test_a_close_is_waited_for_by_its_run() -> None:
-    turns = Turns()
-    turns.note(close(1), StoreUnavailable())
-    assert not turns.is_due(close(3))
-    assert turns.is_due(close(1))
-    assert turns.is_due(close(3))
+def test_who_does_not_count_the_sendings_is_never_held_up(turns: Turns) -> None:
+    assert turns.is_due(note("n3", sending=0))
+    turns.note(note("n1", sending=0, order="B2"), StoreUnavailable())
+    assert turns.is_due(note("n2", sending=0, order="B2"))
