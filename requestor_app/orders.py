@@ -213,7 +213,7 @@ class Orders:
     def notes(self, ref: Ref) -> tuple[Order, list[Entry]]:
         """The order and its follow-ups, oldest first."""
         order = self.get(ref)
-        notes = self._store.entries(ref, kind="note_added", limit=MAX_LISTED) if order.notes_count else []
+        notes = self._store.entries(ref, kinds=("note_added",), limit=MAX_LISTED) if order.notes_count else []
         return order, notes
 
     def details(self, ref: Ref) -> OrderDetails:
@@ -224,7 +224,7 @@ class Orders:
             stream=self._tracking.view(ref),
             notes=tuple(notes),
             outbox=tuple(self._store.messages(ref, limit=MAX_LISTED)),
-            deliveries=tuple(self._store.entries(ref, kind="delivery_changed", limit=MAX_LISTED)),
+            deliveries=tuple(self._store.entries(ref, kinds=("delivery_changed",), limit=MAX_LISTED)),
         )
 
     def stream_view(self, ref: Ref) -> StreamView | None:

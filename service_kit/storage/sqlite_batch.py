@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from service_kit.change import Change, Entry, Message, Record, Ref, Snapshot, Step
+from service_kit.change import ACTIVE_STATES, Change, Entry, Message, Record, Ref, Snapshot, Step
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _decode = json.JSONDecoder().decode
@@ -21,7 +21,8 @@ MESSAGE_COLUMNS = (
     "o.message_id, o.position, o.kind, o.state, o.address, o.due_ms, o.attempts, o.last_error, o.created_ms, o.body"
 )
 
-_SELECT_RECORDS = f"""
+#: What is named by a list of (tenant, key), given as JSON.
+SELECT_RECORDS = f"""
     SELECT {RECORD_COLUMNS} FROM json_each(?) j
     JOIN records r ON r.tenant = json_extract(j.value, '$[0]') AND r.key = json_extract(j.value, '$[1]')"""
 _SELECT_ENTRIES = f"""
@@ -36,9 +37,15 @@ _PUT_RECORD = """
         version = excluded.version, grp = excluded.grp, created_ms = excluded.created_ms,
         updated_ms = excluded.updated_ms, body = excluded.body"""
 _PUT_ENTRY = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
-_PUT_MESSAGE = "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Not "INSERT OR REPLACE", which would pass by the triggers that count.
+_PUT_MESSAGE = """
+    INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (record, message_id) DO UPDATE SET position = excluded.position, kind = excluded.kind,
+        state = excluded.state, address = excluded.address, due_ms = excluded.due_ms, attempts = excluded.attempts,
+        last_error = excluded.last_error, created_ms = excluded.created_ms, body = excluded.body"""
 _DROP_MESSAGE = "DELETE FROM outbox WHERE record = ? AND message_id = ?"
 _FORGET = "DELETE FROM entries WHERE record = ? AND seq <= ?"
+_FORGET_MESSAGES = f"DELETE FROM outbox WHERE record = ? AND position <= ? AND state NOT IN {ACTIVE_STATES}"
 _SELECT_FLOOR = "SELECT value FROM meta WHERE name = 'token_floor'"
 _ADD_COUNT = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (tenant, state) DO UPDATE SET n = n + excluded.n"
 
@@ -92,7 +99,7 @@ class Batch:
         execute = self._connection.execute
         (self._token_floor,) = execute(_SELECT_FLOOR).fetchone()
         refs = {step.ref for step in steps}
-        for row in execute(_SELECT_RECORDS, (pairs(refs),)):
+        for row in execute(SELECT_RECORDS, (pairs(refs),)):
             record = record_of(row)
             self._ids[record.ref], self._records[record.ref] = row[0], record
         entry_ids = list(self._wanted((step.ref, step.entry_ids) for step in steps))
@@ -163,11 +170,15 @@ class Batch:
                 self._counts[ref.tenant, before.state] -= 1
 
     def _forget(self, record_id: int, through: int) -> None:
-        if through:
-            self._forgets[record_id] = max(through, self._forgets.get(record_id, 0))
-            self._new_entries = [row for row in self._new_entries if row[0] != record_id or row[1] > through]
-            for name in [n for n, e in self._entries.items() if n[0] == record_id and e.seq <= through]:
-                del self._entries[name]
+        if not through:
+            return
+        self._forgets[record_id] = max(through, self._forgets.get(record_id, 0))
+        self._new_entries = [row for row in self._new_entries if row[0] != record_id or row[1] > through]
+        for name in [n for n, e in self._entries.items() if n[0] == record_id and e.seq <= through]:
+            del self._entries[name]
+        for name, message in self._messages.items():
+            if name[0] == record_id and message is not None and _is_parked_at(message, through):
+                self._messages[name] = self._touched[name] = None
 
     def _check_entries(self, record_id: int, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -182,6 +193,7 @@ class Batch:
         many(_PUT_RECORD, [_record_row(self._ids[ref], self._records[ref], body) for ref, body in self._bodies.items()])
         if self._forgets:
             many(_FORGET, list(self._forgets.items()))
+            many(_FORGET_MESSAGES, list(self._forgets.items()))
         if self._new_entries:
             many(_PUT_ENTRY, self._new_entries)
         if self._touched:
@@ -206,6 +218,10 @@ def _record_row(record_id: int, record: Record, body: str) -> tuple[Any, ...]:
         record.updated_ms,
         body,
     )
+
+
+def _is_parked_at(message: Message, through: int) -> bool:
+    return message.position <= through and message.state not in ACTIVE_STATES
 
 
 def _message_row(message: Message) -> tuple[Any, ...]:
