@@ -60,9 +60,9 @@ class Entry:
 class Message:
     """One message of a record's outbox.
 
-    ``position`` orders the messages of a record. ``state`` is ``pending`` or another of `ACTIVE_STATES` until the message
-    is settled, which removes it, or parked in a state of its own that a person can list. ``address`` names who is to
-    get it.
+    ``position`` orders the messages of a record. ``state`` is ``pending`` or another of `ACTIVE_STATES` until the
+    message is settled, which removes it, or parked in a state of its own that a person can list. ``address`` names who
+    is to get it.
     """
 
     message_id: str

@@ -34,7 +34,8 @@ class KeyPage:
 class MessageFilter:
     """Which messages a page shows: those in one of the states that fit the rest; None fits all.
 
-    ``key`` is that of their record, and needs a tenant. They were made at ``created_from_ms`` or later, and before ``created_before_ms``.
+    ``key`` is that of their record, and needs a tenant. They were made at ``created_from_ms`` or later, and before
+    ``created_before_ms``.
     """
 
     tenant: str | None
@@ -116,6 +117,9 @@ class Store(Protocol):
 
     def outbox(self, wanted: MessageFilter, *, cursor: str | None = None, limit: int = 100) -> MessagePage:
         """Messages newest first, filtered. Raises `InvalidInput` for a cursor that no page gave out."""
+
+    def find_message(self, tenant: str, message_id: str) -> tuple[Ref, Message] | None:
+        """A message that has an address, by its id alone; the caller sees to it that such ids are unique."""
 
     def page(
         self,

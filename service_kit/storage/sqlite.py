@@ -30,7 +30,7 @@ from service_kit.storage.sqlite_batch import (
     pairs,
     record_of,
 )
-from service_kit.storage.sqlite_outbox import message_page
+from service_kit.storage.sqlite_outbox import message_page, named_message
 from service_kit.storage.sqlite_page import MAX_ID, Filter, cursor_of_id, id_of_cursor, marks, page_rows
 from service_kit.storage.sqlite_readers import ReaderPool
 from service_kit.storage.sqlite_schema import open_file
@@ -217,6 +217,11 @@ class SqliteStore:
         """Messages newest first, filtered. Raises `InvalidInput` for a cursor that no page gave out."""
         with self._reading() as connection:
             return message_page(connection, wanted, cursor, limit)
+
+    def find_message(self, tenant: str, message_id: str) -> tuple[Ref, Message] | None:
+        """A message that has an address, by its id alone."""
+        with self._reading() as connection:
+            return named_message(connection, tenant, message_id)
 
     def page(
         self,

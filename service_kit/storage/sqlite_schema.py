@@ -81,6 +81,7 @@ MIGRATIONS: tuple[str, ...] = (
     DROP INDEX outbox_parked;
     CREATE INDEX outbox_by_state ON outbox (state, created_ms);
     CREATE INDEX outbox_by_address ON outbox (address, state, created_ms) WHERE address <> '';
+    CREATE INDEX outbox_by_id ON outbox (message_id) WHERE address <> '';
     CREATE TABLE outbox_counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO outbox_counts SELECT state, count(*) FROM outbox GROUP BY state;
     CREATE TRIGGER outbox_put AFTER INSERT ON outbox BEGIN

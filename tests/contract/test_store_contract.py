@@ -329,6 +329,14 @@ class TestStoreContract:
                 break
         assert found == expected
 
+    def test_a_message_with_an_address_is_found_by_its_id(self, store: Store) -> None:
+        store.update(put(ref(1), puts=(message(1, "one", address="s1"), message(2, "two"))))
+        store.update(put(ref(2), puts=(message(1, "three", address="s1", state="dead"),)))
+        store.update(put(ref(3, "other"), puts=(message(1, "four", address="s1"),)))
+        assert store.find_message("default", "one") == (ref(1), message(1, "one", address="s1"))
+        assert store.find_message("default", "three") == (ref(2), message(1, "three", address="s1", state="dead"))
+        assert [store.find_message("default", name) for name in ("two", "four", "absent", "")] == [None] * 4
+
     def test_messages_that_leave_a_list_between_two_pages_hide_no_other(self, store: Store) -> None:
         store.update(put(puts=tuple(message(n, state="dead", created_ms=5) for n in range(6))))
         wanted = MessageFilter("default", ["dead"])

@@ -342,6 +342,7 @@ def test_readers_do_not_wait_for_the_writer(store: SqliteStore) -> None:
             MessageFilter(None, ["pending", "dead"], created_from_ms=5, created_before_ms=10**6)
         ),
         lambda store: store.outbox(MessageFilter("default", ["pending", "dead"], address="s1")),
+        lambda store: store.find_message("default", "message:1"),
     ],
 )
 def test_no_read_sorts_or_walks_more_than_it_answers(store: SqliteStore, read: Callable[[SqliteStore], object]) -> None:
