@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
@@ -129,6 +130,26 @@ def test_a_seller_without_a_usable_url_has_no_address(channel: WebhookChannel) -
     assert channel.has_address(seller)
     for missing in ({"webhook_url": ""}, {"webhook_secrets": ()}, {"webhook_disabled": "410"}):
         assert not channel.has_address(replace(seller, **missing))
+
+
+def test_the_sample_in_the_documentation_works(
+    sink: WebhookSink, channel: WebhookChannel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channel.send(to(sink.url()))
+    (record,) = sink.recorder.taken
+    monkeypatch.setenv("WEBHOOK_SECRET", SELLER.webhook_secrets[1])
+    document = Path(__file__).parents[2] / "docs" / "sellers.md"
+    (sample,) = re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "sample"}
+    exec(sample, names)  # noqa: S102 - our own document
+    receiver = names["app"].test_client()
+    own = {name: value for name, value in record["headers"].items() if name.startswith("webhook-")}
+    statuses = [
+        receiver.post("/orders", data=record["body"], headers=headers).status_code
+        for headers in (own, own, {**own, "webhook-id": "d-2"})
+    ]
+    assert statuses == [204, 204, 401]
+    assert capsys.readouterr().out == "follow_up.created A1\n"
 
 
 # ---- what the receiver answers
