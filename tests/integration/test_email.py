@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from flask.testing import FlaskClient
 
 from processor_app.delivery.channel import AttemptResult, Parcel, Seller, Verdict
 from processor_app.delivery.deadline import Address
@@ -411,3 +412,26 @@ def test_a_folder_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
     result = EmailChannel(WRITER, MailFolder(tmp_path / "file")).send(NOTE)
     assert (result.verdict, "could not be written" in result.detail) == (Verdict.RETRY, True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# ---- the door
+
+
+@pytest.mark.parametrize("field", ["name", "email", "webhook_url", "language", "channels"])
+def test_a_control_character_does_not_enter_the_directory(processor_client: FlaskClient, field: str) -> None:
+    for control in CONTROLS:
+        for value in (f"a{control}b@x.example", f"https://x.example/{control}", f"en{control}"):
+            body = {field: [value] if field == "channels" else value}
+            answer = processor_client.put("/api/v1/sellers/seller1", json=body)
+            assert answer.status_code == 422, (field, value)
+    assert processor_client.get("/api/v1/sellers").get_json()["sellers"] == []
+
+
+def test_a_control_character_does_not_enter_by_an_order(requestor_client: FlaskClient) -> None:
+    order = {"order_req_id": "A1", "session_id": "s1", "notification_type": "email", "audience": ["seller1"]}
+    for control in CONTROLS:
+        for field in ("order_req_id", "session_id", "notification_type", "audience"):
+            value = f"a{control}X-Evil: 1"
+            body = {**order, field: [value] if field == "audience" else value}
+            assert requestor_client.post("/api/v1/orders/initiate", json=body).status_code == 422
+    assert requestor_client.get("/api/v1/orders").get_json()["orders"] == []
