@@ -7,7 +7,7 @@ that call has been applied, or the caller must treat it as unknown and repeat th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,16 +110,16 @@ class Store(Protocol):
         """The record's outbox in order of position, whatever the state."""
 
     def pending_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Message]]:
-        """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
+        """For each record its pending messages with ``position`` above the given one, ``limit`` in all.
+
+        Those without an address, that is: they have one receiver, whom they reach in order.
+        """
 
     def pending_refs(self) -> list[Ref]:
         """Every record that has a pending message."""
 
     def outbox(self, wanted: MessageFilter, *, cursor: str | None = None, limit: int = 100) -> MessagePage:
         """Messages newest first, filtered. Raises `InvalidInput` for a cursor that no page gave out."""
-
-    def find_message(self, tenant: str, message_id: str) -> tuple[Ref, Message] | None:
-        """A message that has an address, by its id alone; the caller sees to it that such ids are unique."""
 
     def page(
         self,
@@ -173,3 +173,14 @@ class Store(Protocol):
         The floor that every `Snapshot` carries rises to their highest token. A record that changes at the same moment
         is looked at again before it goes.
         """
+
+
+def every_message(store: Store, wanted: MessageFilter, *, page_size: int = 500) -> Iterator[tuple[Ref, Message]]:
+    """All that the filter finds, newest first, read page by page."""
+    cursor = None
+    while True:
+        page = store.outbox(wanted, cursor=cursor, limit=page_size)
+        yield from page.messages
+        cursor = page.next_cursor
+        if cursor is None:
+            return

@@ -30,7 +30,7 @@ from service_kit.storage.sqlite_batch import (
     pairs,
     record_of,
 )
-from service_kit.storage.sqlite_outbox import message_page, named_message
+from service_kit.storage.sqlite_outbox import message_page
 from service_kit.storage.sqlite_page import MAX_ID, Filter, cursor_of_id, id_of_cursor, marks, page_rows
 from service_kit.storage.sqlite_readers import ReaderPool
 from service_kit.storage.sqlite_schema import open_file
@@ -196,11 +196,12 @@ class SqliteStore:
         return [message_of(row) for row in rows]
 
     def pending_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Message]]:
-        """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
+        """For each record its pending messages without an address above the given position, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} {_EACH_NAMED} "
             "CROSS JOIN outbox o INDEXED BY outbox_by_position "
-            "ON o.record = r.id AND o.position > json_extract(j.value, '$[1]') AND o.state = 'pending' LIMIT ?",
+            "ON o.record = r.id AND o.position > json_extract(j.value, '$[1]') AND o.address = '' "
+            "AND o.state = 'pending' LIMIT ?",
             (pairs(after.items()), limit),
         )
         return _grouped(rows, message_of)
@@ -217,11 +218,6 @@ class SqliteStore:
         """Messages newest first, filtered. Raises `InvalidInput` for a cursor that no page gave out."""
         with self._reading() as connection:
             return message_page(connection, wanted, cursor, limit)
-
-    def find_message(self, tenant: str, message_id: str) -> tuple[Ref, Message] | None:
-        """A message that has an address, by its id alone."""
-        with self._reading() as connection:
-            return named_message(connection, tenant, message_id)
 
     def page(
         self,

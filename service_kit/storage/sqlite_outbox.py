@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from service_kit.change import Message, Ref
+from service_kit.change import Ref
 from service_kit.errors import FieldError, InvalidInput
 from service_kit.storage.contract import MessageFilter, MessagePage
 from service_kit.storage.sqlite_batch import MESSAGE_COLUMNS, message_of
@@ -36,16 +36,6 @@ def message_page(connection: sqlite3.Connection, wanted: MessageFilter, cursor: 
     rows = read(connection, wanted, before, limit + 1) if wanted.states else []
     next_cursor = _cursor_of(rows[limit - 1][:3]) if len(rows) > limit else None
     return MessagePage(tuple([(Ref(row[3], row[4]), message_of(row[5:])) for row in rows[:limit]]), next_cursor)
-
-
-def named_message(connection: sqlite3.Connection, tenant: str, message_id: str) -> tuple[Ref, Message] | None:
-    """A message that has an address, by its id alone."""
-    query = (
-        f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} FROM outbox o CROSS JOIN records r ON r.id = o.record "
-        "WHERE o.message_id = ? AND o.address <> '' AND r.tenant = ? LIMIT 1"
-    )
-    row = connection.execute(query, (message_id, tenant)).fetchone()
-    return None if row is None else (Ref(row[0], row[1]), message_of(row[2:]))
 
 
 def _of_record(connection: sqlite3.Connection, wanted: MessageFilter, before: _Place, limit: int) -> list[Any]:

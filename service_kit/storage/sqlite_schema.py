@@ -75,13 +75,15 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('token_floor', 0), ('probe', 0);
     """,
-    # Messages are kept and listed by state and address; their counts are kept up, since there may be millions.
+    # Messages with an address are kept, and listed by state and address; those without are relayed by position. The
+    # counts are kept up, since there may be millions.
     """
     DROP INDEX outbox_due;
     DROP INDEX outbox_parked;
+    DROP INDEX outbox_by_position;
+    CREATE INDEX outbox_by_position ON outbox (record, position) WHERE address = '';
     CREATE INDEX outbox_by_state ON outbox (state, created_ms);
     CREATE INDEX outbox_by_address ON outbox (address, state, created_ms) WHERE address <> '';
-    CREATE INDEX outbox_by_id ON outbox (message_id) WHERE address <> '';
     CREATE TABLE outbox_counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO outbox_counts SELECT state, count(*) FROM outbox GROUP BY state;
     CREATE TRIGGER outbox_put AFTER INSERT ON outbox BEGIN

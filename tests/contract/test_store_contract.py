@@ -263,7 +263,7 @@ class TestStoreContract:
         assert all([e.seq for e in entries] == list(range(1, len(entries) + 1)) for entries in few.values())
 
     def test_pending_messages_of_many_records_come_in_one_read(self, store: Store) -> None:
-        puts = (message(2), message(1), message(3, state="set_aside"), message(4))
+        puts = (message(2), message(1), message(3, state="set_aside"), message(4), message(5, address="seller1"))
         store.update_all([put(ref(1), puts=puts), put(ref(2), puts=(message(1),)), put(ref(3), puts=puts)])
         found = store.pending_of_many({ref(1): 1, ref(2): 1, ref(3): 0})
         assert {name: [m.position for m in messages] for name, messages in found.items()} == {
@@ -328,14 +328,6 @@ class TestStoreContract:
             if cursor is None:
                 break
         assert found == expected
-
-    def test_a_message_with_an_address_is_found_by_its_id(self, store: Store) -> None:
-        store.update(put(ref(1), puts=(message(1, "one", address="s1"), message(2, "two"))))
-        store.update(put(ref(2), puts=(message(1, "three", address="s1", state="dead"),)))
-        store.update(put(ref(3, "other"), puts=(message(1, "four", address="s1"),)))
-        assert store.find_message("default", "one") == (ref(1), message(1, "one", address="s1"))
-        assert store.find_message("default", "three") == (ref(2), message(1, "three", address="s1", state="dead"))
-        assert [store.find_message("default", name) for name in ("two", "four", "absent", "")] == [None] * 4
 
     def test_messages_that_leave_a_list_between_two_pages_hide_no_other(self, store: Store) -> None:
         store.update(put(puts=tuple(message(n, state="dead", created_ms=5) for n in range(6))))

@@ -333,7 +333,6 @@ def test_readers_do_not_wait_for_the_writer(store: SqliteStore) -> None:
         lambda store: store.keys("default"),
         lambda store: store.get(ref(1)),
         lambda store: store.entries(ref(1)),
-        lambda store: store.messages(ref(1)),
         lambda store: store.entries_of_many({ref(1): 0}),
         lambda store: store.pending_of_many({ref(1): 0}),
         lambda store: store.get_many([ref(1), ref(2)]),
@@ -342,7 +341,6 @@ def test_readers_do_not_wait_for_the_writer(store: SqliteStore) -> None:
             MessageFilter(None, ["pending", "dead"], created_from_ms=5, created_before_ms=10**6)
         ),
         lambda store: store.outbox(MessageFilter("default", ["pending", "dead"], address="s1")),
-        lambda store: store.find_message("default", "message:1"),
     ],
 )
 def test_no_read_sorts_or_walks_more_than_it_answers(store: SqliteStore, read: Callable[[SqliteStore], object]) -> None:
