@@ -22,7 +22,7 @@ OURS = ("proto", "service_kit", "requestor_app", "processor_app", "wsgi_requesto
 PRODUCT = tuple(name for name in OURS if name not in {"proto", "dev"})
 
 #: Pure decisions. A new domain module is added here.
-REQUESTOR_DOMAIN = ("requestor_app.domain", "requestor_app.tracking")
+REQUESTOR_DOMAIN = ("requestor_app.deliveries", "requestor_app.domain", "requestor_app.tracking")
 PROCESSOR_DOMAIN = (
     "processor_app.domain",
     "processor_app.steps",
