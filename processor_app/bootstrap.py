@@ -32,7 +32,9 @@ from processor_app.orders import Orders
 from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
 from processor_app.replies.page import blueprint as replies_blueprint
+from processor_app.rest_client import RestClient
 from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
+from processor_app.seller_commands import seller_commands
 from processor_app.settings import PREFIX, ProcessorSettings
 from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
@@ -119,6 +121,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         app.register_blueprint(blueprint)
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
+    app.cli.add_command(seller_commands(RestClient(settings.host, settings.port)))
     web = WebServer(app, settings.host, settings.port, port_setting=f"{PREFIX}_PORT")
     secret_files = [] if settings.link_secret else [secret_file]
     lifecycle = Lifecycle([store, *secret_files, delivery.dispatcher, watch, grpc_server, probe, cleanup, web])
