@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from flask import Flask
 
+from processor_app.api.deliveries import blueprint as deliveries_blueprint
 from processor_app.api.orders import blueprint as orders_blueprint
+from processor_app.api.sellers import blueprint as sellers_blueprint
+from processor_app.delivery import webhook
+from processor_app.delivery.backlog import Backlog
+from processor_app.delivery.channel import Channel
+from processor_app.delivery.clerk import Clerk
+from processor_app.delivery.courier import Courier
+from processor_app.delivery.deliveries import Deliveries
+from processor_app.delivery.directory import SellerDirectory
+from processor_app.delivery.dispatcher import Dispatcher
+from processor_app.delivery.email_channel import EmailChannel, MailCarrier
+from processor_app.delivery.mail_files import MailFolder
+from processor_app.delivery.mail_message import MailWriter
+from processor_app.delivery.retries import RetrySchedule
+from processor_app.delivery.routes import RouteFinder
+from processor_app.delivery.smtp import SmtpCarrier
+from processor_app.delivery.webhook import WebhookChannel
 from processor_app.orders import Orders
+from processor_app.replies.desk import ReplyDesk
+from processor_app.replies.links import ReplyLinks, SecretFile
+from processor_app.replies.page import blueprint as replies_blueprint
+from processor_app.rest_client import RestClient
 from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
+from processor_app.seller_commands import seller_commands
 from processor_app.settings import PREFIX, ProcessorSettings
 from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
@@ -27,7 +50,7 @@ from service_kit.rpc.probe import LoopbackProbe
 from service_kit.rpc.server import GrpcServer
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
-from service_kit.storage.opening import open_store
+from service_kit.storage.opening import folder_beside, open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
 from service_kit.web.server import WebServer
@@ -46,17 +69,26 @@ class Processor:
     store: Store
     hub: StreamHub
     orders: Orders
+    sellers: SellerDirectory
+    deliveries: Deliveries
+    dispatcher: Dispatcher
     grpc_server: GrpcServer
     web: WebServer
     lifecycle: Lifecycle
 
 
-def build_processor(settings: ProcessorSettings) -> Processor:
-    """Make and connect all parts."""
+def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | None = None) -> Processor:
+    """Make and connect all parts. ``channels`` take the place of those that the settings describe."""
     instance_id = f"processor-{uuid.uuid4().hex[:12]}"
     store = open_store(settings.store, base_folder=PROJECT_FOLDER)
+    folder = folder_beside(settings.store, base_folder=PROJECT_FOLDER)
     hub = StreamHub(store)
-    orders = Orders(store, hub)
+    secret_file = SecretFile(folder / "link-secret")
+    links = ReplyLinks(settings.public_url, lambda: settings.link_secret or secret_file.read(), settings.reply_link_s)
+    if channels is None:
+        channels = _channels(settings, folder)
+    delivery = _build_delivery(settings, store, hub, channels, links)
+    orders = Orders(store, hub, delivery.routes, delivery.backlog)
     pulse = Pulse(settings.keepalive_ms)
     servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=pulse.heartbeat_s)
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
@@ -71,7 +103,10 @@ def build_processor(settings: ProcessorSettings) -> Processor:
     )
     probe = LoopbackProbe(lambda: f"{settings.host}:{grpc_server.port}")
     watch = StallWatch(hub, silence_s=pulse.silence_s, every_s=pulse.watch_s)
-    cleanup = Cleanup(partial(orders.prune, settings.retention_s), every_s=min(CLEANUP_S, settings.retention_s / 2))
+    cleanup = Cleanup(
+        lambda limit: orders.prune(settings.retention_s, limit) + delivery.sellers.prune(settings.retention_s, limit),
+        every_s=min(CLEANUP_S, settings.retention_s / 2),
+    )
     health = Health(
         {
             "store": store.check,
@@ -79,21 +114,82 @@ def build_processor(settings: ProcessorSettings) -> Processor:
             "grpc-probe": probe.check,
             "watch": watch.check,
             "cleanup": cleanup.check,
+            "dispatcher": delivery.dispatcher.check,
         },
-        facts={"cleanup": cleanup.facts},
+        facts={"cleanup": cleanup.facts, "dispatcher": delivery.dispatcher.facts},
     )
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
         __package__ or "processor_app", health=health, title="Order processor", version=VERSION, metrics=metrics
     )
-    app.register_blueprint(orders_blueprint)
-    app.extensions["orders"] = orders
+    for blueprint in (orders_blueprint, sellers_blueprint, deliveries_blueprint, replies_blueprint):
+        app.register_blueprint(blueprint)
+    app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
+    app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
+    app.cli.add_command(seller_commands(RestClient(settings.host, settings.port)))
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)
     metrics.gauge("orders", "Orders by state.", lambda: store.counts(None), label="state")
     metrics.gauge("streams", "Open streams.", lambda: hub.stream_count)
-    lifecycle = Lifecycle([PortCheck(port, grpc_port), store, watch, grpc_server, probe, cleanup, web])
-    return Processor(settings, app, store, hub, orders, grpc_server, web, lifecycle)
+    secret_files = [] if settings.link_secret else [secret_file]
+    lifecycle = Lifecycle(
+        [PortCheck(port, grpc_port), store, *secret_files, delivery.dispatcher, watch, grpc_server, probe, cleanup, web]
+    )
+    return Processor(
+        settings=settings,
+        app=app,
+        store=store,
+        hub=hub,
+        orders=orders,
+        sellers=delivery.sellers,
+        deliveries=delivery.deliveries,
+        dispatcher=delivery.dispatcher,
+        grpc_server=grpc_server,
+        web=web,
+        lifecycle=lifecycle,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What brings deliveries to sellers."""
+
+    backlog: Backlog
+    routes: RouteFinder
+    sellers: SellerDirectory
+    deliveries: Deliveries
+    dispatcher: Dispatcher
+
+
+def _build_delivery(
+    settings: ProcessorSettings, store: Store, hub: StreamHub, channels: Sequence[Channel], links: ReplyLinks
+) -> _Delivery:
+    by_name = {channel.name: channel for channel in channels}
+    schedule = RetrySchedule(settings.retry_schedule_s)
+    backlog = Backlog(schedule, places=settings.delivery_threads)
+    sellers = SellerDirectory(store, announce=backlog.recheck)
+    routes = RouteFinder(sellers, by_name)
+    mail_timeout_s = 0.0 if settings.smtp_url is None else settings.smtp_url.timeout_s
+    courier = Courier(
+        store,
+        hub,
+        sellers,
+        backlog,
+        by_name,
+        schedule=schedule,
+        attempt_timeout_s=max(webhook.DEFAULT_TIMEOUT_S, mail_timeout_s),
+        reply_url=links.url_of,
+    )
+    dispatcher = Dispatcher(backlog, Clerk(store, hub, routes, backlog), courier, places=settings.delivery_threads)
+    return _Delivery(backlog, routes, sellers, Deliveries(store, hub, backlog), dispatcher)
+
+
+def _channels(settings: ProcessorSettings, folder: Path) -> list[Channel]:
+    server = settings.smtp_url
+    carrier: MailCarrier = MailFolder(folder / "outbox")
+    if server is not None:
+        carrier = SmtpCarrier(server, own_name=settings.mail_from.domain)
+    return [EmailChannel(MailWriter(settings.mail_from), carrier), WebhookChannel(settings.webhook_allow_networks)]
 
 
 def create_app(settings: ProcessorSettings | None = None) -> Flask:

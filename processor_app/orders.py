@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from processor_app import domain
+from processor_app import domain, steps
+from processor_app.delivery.backlog import Backlog
+from processor_app.delivery.delivery import DeliveryState
+from processor_app.delivery.plan import Routes
+from processor_app.delivery.routes import RouteFinder
 from processor_app.domain import Close, FollowUp, OpenStream, Order, OrderNotFound, Reply, order_of
 from processor_app.streams import Opened, Outlet, StreamHub
 from service_kit.change import Change, Entry, Ref, Step
@@ -40,9 +45,11 @@ class OrderPage:
 class Orders:
     """Works on orders; every step is durable before anybody hears of it."""
 
-    def __init__(self, store: Store, hub: StreamHub) -> None:
+    def __init__(self, store: Store, hub: StreamHub, routes: RouteFinder, backlog: Backlog) -> None:
         self._store = store
         self._hub = hub
+        self._routes = routes
+        self._backlog = backlog
 
     # ---- from the requestor
 
@@ -50,15 +57,33 @@ class Orders:
         """Apply inputs in their order in one durable commit; each has its own result, None when nothing changed."""
         _TAKING()
         at_ms = now_ms()
+        routes = self._find_routes(inputs)
         try:
-            results = [_public(result) for result in self._store.update_all([_step(item, at_ms) for item in inputs])]
+            results = self._store.update_all([_step(item, routes[item.ref.tenant], at_ms) for item in inputs])
             _TAKEN()
         except BaseException:
             # It may be on disk all the same, and its repetition would change nothing and wake nobody.
-            self._hub.publish([item.ref for item in inputs])
+            refs = [item.ref for item in inputs]
+            self._hub.publish(refs)
+            self._backlog.look_again(refs)
             raise
-        self._hub.publish([r.record.ref for r in results if isinstance(r, Change) and r.entries])
-        return results
+        self._pass_on([result for result in results if isinstance(result, Change)])
+        return [_public(result) for result in results]
+
+    def _find_routes(self, inputs: Sequence[Input]) -> dict[str, Routes]:
+        """How the sellers can be reached whom the inputs address, by tenant."""
+        addressed: defaultdict[str, set[str]] = defaultdict(set)
+        for item in inputs:
+            addressed[item.ref.tenant].update(() if isinstance(item, Close) else item.audience)
+        return {tenant: self._routes.find(tenant, seller_ids) for tenant, seller_ids in addressed.items()}
+
+    def _pass_on(self, changes: Sequence[Change]) -> None:
+        """Send new events to the requestor and new deliveries to sellers."""
+        self._hub.publish([change.record.ref for change in changes if change.entries])
+        for change in changes:
+            if change.puts:
+                self._backlog.apply(change.record.ref, change.puts)
+                _log_waiting(change)
 
     def take_one(self, item: Input) -> Change | None:
         """Apply one input; raises what refuses it."""
@@ -84,7 +109,7 @@ class Orders:
 
     def reply(self, reply: Reply) -> bool:
         """Keep a seller's reply and send it on; False when it was there already."""
-        step = partial(domain.accept_reply, reply=reply, now_ms=now_ms())
+        step = partial(steps.accept_reply, reply=reply, now_ms=now_ms())
         try:
             change = self._store.update(Step(reply.ref, step, entry_ids=(domain.reply_entry_id(reply.reply_id),)))
             _REPLY_KEPT()
@@ -101,7 +126,7 @@ class Orders:
     def complete(self, close: Close) -> Order:
         """Complete an order from the seller side and send it on; repeating it changes nothing."""
         try:
-            change = self._store.update(Step(close.ref, partial(domain.close, wish=close, now_ms=now_ms())))
+            change = self._store.update(Step(close.ref, partial(steps.close, wish=close, now_ms=now_ms())))
             _COMPLETION_KEPT()
         finally:
             self._hub.publish([close.ref])
@@ -119,7 +144,7 @@ class Orders:
         """Drop the logs of orders that ended that long ago, and in the end their records; answers how many went."""
         at_ms = now_ms()
         before_ms = at_ms - int(retention_s * 1000)
-        decide = partial(domain.prune, before_ms=before_ms, now_ms=at_ms)
+        decide = partial(steps.prune, before_ms=before_ms, now_ms=at_ms)
         stale = self._store.stale(states=domain.ENDS, before_ms=before_ms, limit=limit)
         pruned = sum(result is not None for result in self._store.update_all([Step(ref, decide) for ref in stale]))
         return pruned + self._store.purge(states=(domain.OrderState.PRUNED,), before_ms=before_ms, limit=limit)
@@ -159,15 +184,15 @@ class Orders:
         return self._hub.stream_of(ref) is not None
 
 
-def _step(item: Input, at_ms: int) -> Step:
+def _step(item: Input, routes: Routes, at_ms: int) -> Step:
     match item:
         case OpenStream():
-            return Step(item.ref, partial(domain.open_stream, wish=item, now_ms=at_ms))
+            return Step(item.ref, partial(steps.open_stream, wish=item, routes=routes, now_ms=at_ms))
         case FollowUp():
-            decide = partial(domain.accept_follow_up, note=item, now_ms=at_ms)
+            decide = partial(steps.accept_follow_up, note=item, routes=routes, now_ms=at_ms)
             return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
         case Close():
-            decide = partial(domain.close, wish=item, now_ms=at_ms)
+            decide = partial(steps.close, wish=item, now_ms=at_ms)
             return Step(item.ref, decide, entry_ids=(domain.end_entry_id(item.run),))
 
 
@@ -188,3 +213,14 @@ def _opened(wish: OpenStream, order: Order) -> Opened:
         head_seq=order.head_seq,
         resumes_after=max(wish.resume_after, order.run_start),
     )
+
+
+def _log_waiting(change: Change) -> None:
+    sellers = [message.address for message in change.puts if message.state == DeliveryState.WAITING]
+    if sellers:
+        log.info(
+            f"{len(sellers)} deliveries of order {change.record.ref.key} wait for their sellers' addresses",
+            action="delivery.waiting",
+            order_req_id=change.record.ref.key,
+            sellers=sellers,
+        )

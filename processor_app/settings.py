@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service_kit.settings import choice, host_name, milliseconds, port_number, seconds, setting, text
+from processor_app.delivery.addresses import IpNetwork, networks
+from processor_app.delivery.mail_message import Mailbox, mailbox
+from processor_app.delivery.smtp_url import SmtpServer, smtp_url
+from processor_app.replies.links import base_url, secret_text
+from service_kit.settings import (
+    choice,
+    host_name,
+    integer,
+    milliseconds,
+    port_number,
+    seconds,
+    seconds_list,
+    setting,
+    text,
+)
 
 PREFIX = "PROCESSOR"
 
@@ -31,6 +45,40 @@ class ProcessorSettings:
         30 * 86_400.0,
         parse=seconds(1),
         help="How long an order's events are kept after its end, in seconds; its bare record for as long again.",
+    )
+    retry_schedule_s: tuple[float, ...] = setting(
+        (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 36_000.0, 36_000.0, 36_000.0),
+        parse=seconds_list(100),
+        help="The pauses before a delivery is tried again, in seconds; after the last one it is dead.",
+    )
+    delivery_threads: int = setting(
+        16, parse=integer(1, 256), help="How many deliveries are sent at a time; slow sellers have further threads."
+    )
+    smtp_url: SmtpServer | None = setting(
+        None,
+        parse=smtp_url(),
+        secret=True,
+        help="The mail server, smtp:// or smtps://; without one, mail is written as files to outbox/ beside the store.",
+    )
+    mail_from: Mailbox = setting(
+        Mailbox("orders@localhost"), parse=mailbox(), help="The sender of mail: an address, or a name and an address."
+    )
+    webhook_allow_networks: tuple[IpNetwork, ...] = setting(
+        (),
+        parse=networks(),
+        help="Networks that webhooks may reach although they are not in the public internet, such as 127.0.0.0/8.",
+    )
+    public_url: str = setting(
+        "http://127.0.0.1:8005", parse=base_url(), help="Under which address sellers reach the reply page."
+    )
+    reply_link_s: float = setting(
+        30 * 86_400.0, parse=seconds(60), help="How long a reply link can be used, in seconds."
+    )
+    link_secret: str = setting(
+        "",
+        parse=secret_text(),
+        secret=True,
+        help="What reply links are signed with; without one, a secret is made and kept in a file beside the store.",
     )
     log_format: str = setting("console", parse=choice("console", "json"), help="How log lines look.")
     log_level: str = setting(

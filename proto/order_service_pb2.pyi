@@ -219,15 +219,29 @@ class OrderEvent(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., run: _Optional[int] = ..., accepted: _Optional[_Union[OrderAccepted, _Mapping]] = ..., delivery_changed: _Optional[_Union[DeliveryChanged, _Mapping]] = ..., seller_replied: _Optional[_Union[SellerReplied, _Mapping]] = ..., follow_up_accepted: _Optional[_Union[FollowUpAccepted, _Mapping]] = ..., completed: _Optional[_Union[OrderCompleted, _Mapping]] = ..., cancelled: _Optional[_Union[OrderCancelled, _Mapping]] = ...) -> None: ...
 
 class OrderAccepted(_message.Message):
-    __slots__ = ("notification_type", "audience")
+    __slots__ = ("notification_type", "audience", "deliveries")
     NOTIFICATION_TYPE_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     notification_type: str
     audience: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, notification_type: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ...) -> None: ...
+    deliveries: _containers.RepeatedCompositeFieldContainer[PlannedDelivery]
+    def __init__(self, notification_type: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., deliveries: _Optional[_Iterable[_Union[PlannedDelivery, _Mapping]]] = ...) -> None: ...
+
+class PlannedDelivery(_message.Message):
+    __slots__ = ("delivery_id", "seller_id", "channel", "state")
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    SELLER_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    delivery_id: str
+    seller_id: str
+    channel: str
+    state: str
+    def __init__(self, delivery_id: _Optional[str] = ..., seller_id: _Optional[str] = ..., channel: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
 
 class DeliveryChanged(_message.Message):
-    __slots__ = ("delivery_id", "follow_up_id", "seller_id", "channel", "state", "attempts", "last_error")
+    __slots__ = ("delivery_id", "follow_up_id", "seller_id", "channel", "state", "attempts", "last_error", "uncertain", "next_attempt_ms")
     DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_UP_ID_FIELD_NUMBER: _ClassVar[int]
     SELLER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +249,8 @@ class DeliveryChanged(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_MS_FIELD_NUMBER: _ClassVar[int]
     delivery_id: str
     follow_up_id: str
     seller_id: str
@@ -242,7 +258,9 @@ class DeliveryChanged(_message.Message):
     state: str
     attempts: int
     last_error: str
-    def __init__(self, delivery_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., seller_id: _Optional[str] = ..., channel: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., last_error: _Optional[str] = ...) -> None: ...
+    uncertain: int
+    next_attempt_ms: int
+    def __init__(self, delivery_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., seller_id: _Optional[str] = ..., channel: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., last_error: _Optional[str] = ..., uncertain: _Optional[int] = ..., next_attempt_ms: _Optional[int] = ...) -> None: ...
 
 class SellerReplied(_message.Message):
     __slots__ = ("reply_id", "seller_id", "answer", "message", "follow_up_id")
@@ -259,12 +277,14 @@ class SellerReplied(_message.Message):
     def __init__(self, reply_id: _Optional[str] = ..., seller_id: _Optional[str] = ..., answer: _Optional[str] = ..., message: _Optional[str] = ..., follow_up_id: _Optional[str] = ...) -> None: ...
 
 class FollowUpAccepted(_message.Message):
-    __slots__ = ("follow_up_id", "audience")
+    __slots__ = ("follow_up_id", "audience", "deliveries")
     FOLLOW_UP_ID_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     follow_up_id: str
     audience: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, follow_up_id: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ...) -> None: ...
+    deliveries: _containers.RepeatedCompositeFieldContainer[PlannedDelivery]
+    def __init__(self, follow_up_id: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., deliveries: _Optional[_Iterable[_Union[PlannedDelivery, _Mapping]]] = ...) -> None: ...
 
 class OrderCompleted(_message.Message):
     __slots__ = ("by", "reason")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from requestor_app import domain
+from requestor_app import deliveries, domain
+from requestor_app.deliveries import Delivery, deliveries_of
 from requestor_app.domain import (
     FINISHED,
     CloseKind,
@@ -49,7 +50,7 @@ class OrderDetails:
     stream: StreamView | None
     notes: tuple[Entry, ...]
     outbox: tuple[Message, ...]
-    deliveries: tuple[Entry, ...]
+    deliveries: tuple[Delivery, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Orders:
     def notes(self, ref: Ref) -> tuple[Order, list[Entry]]:
         """The order and its follow-ups, oldest first."""
         order = self.get(ref)
-        notes = self._store.entries(ref, kind="note_added", limit=MAX_LISTED) if order.notes_count else []
+        notes = self._store.entries(ref, kinds=("note_added",), limit=MAX_LISTED) if order.notes_count else []
         return order, notes
 
     def details(self, ref: Ref) -> OrderDetails:
@@ -224,8 +225,15 @@ class Orders:
             stream=self._tracking.view(ref),
             notes=tuple(notes),
             outbox=tuple(self._store.messages(ref, limit=MAX_LISTED)),
-            deliveries=tuple(self._store.entries(ref, kind="delivery_changed", limit=MAX_LISTED)),
+            deliveries=tuple(deliveries_of(self._every_entry(ref, deliveries.KINDS))[:MAX_LISTED]),
         )
+
+    def _every_entry(self, ref: Ref, kinds: Sequence[str]) -> Iterator[Entry]:
+        """All entries of these kinds: the state of a delivery is that of its last one."""
+        after = 0
+        while part := self._store.entries(ref, after=after, limit=MAX_LISTED, kinds=kinds):
+            yield from part
+            after = part[-1].seq
 
     def stream_view(self, ref: Ref) -> StreamView | None:
         """How the order's stream stands; None when this instance does not track it."""

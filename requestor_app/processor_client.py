@@ -10,10 +10,11 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import grpc
+from google.protobuf.message import Message
 
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
@@ -287,11 +288,6 @@ _OUTCOMES = {
     wire.OUTCOME_FENCED: Outcome.FENCED,
     wire.REFUSED: Outcome.REFUSED,
 }
-_FACT_FIELDS = {
-    field.name: tuple(field.message_type.fields_by_name)
-    for field in wire.OrderEvent.DESCRIPTOR.oneofs_by_name["fact"].fields
-    if field.message_type is not None
-}
 
 
 def _ref(tenant: str, order_req_id: str) -> Ref:
@@ -344,9 +340,15 @@ def _answer(ack: wire.FollowUpAck | wire.CloseOrderAck, message_id: str) -> Ackn
 def _event(ref: Ref, event: wire.OrderEvent) -> Event:
     kind = event.WhichOneof("fact") or "unknown"
     fact = getattr(event, kind, None)
-    body = {name: _plain(getattr(fact, name)) for name in _FACT_FIELDS.get(kind, ())}
+    body = {} if fact is None else _object(fact)
     return Event(ref, event.seq, event.run, kind, event.at_ms, body)
 
 
+def _object(message: Message) -> dict[str, object]:
+    return {name: _plain(getattr(message, name)) for name in message.DESCRIPTOR.fields_by_name}
+
+
 def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | float | bool) else list(value)  # type: ignore[call-overload]
+    if isinstance(value, str | int | float | bool):
+        return value
+    return _object(value) if isinstance(value, Message) else [_plain(item) for item in cast("Iterable[object]", value)]

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 DEFAULT_TENANT = "default"
 
+#: States of a message that waits for something its service does by itself; in any other state it is parked.
+ACTIVE_STATES = ("pending", "sending", "retrying")
+
 #: A JSON object as the store keeps it: text keys, JSON values.
 Body: TypeAlias = Mapping[str, Any]
 
@@ -57,8 +60,9 @@ class Entry:
 class Message:
     """One message of a record's outbox.
 
-    ``position`` orders the messages of a record. ``state`` is ``pending`` until the message is settled, which
-    removes it, or parked in another state that a person can list. ``address`` names who is to get it.
+    ``position`` orders the messages of a record. ``state`` is ``pending`` or another of `ACTIVE_STATES` until the
+    message is settled, which removes it, or parked in a state of its own that a person can list. ``address`` names who
+    is to get it.
     """
 
     message_id: str
@@ -79,7 +83,8 @@ class Change:
 
     ``expect`` is the version that must be stored (None: no record may be there); the new ``record`` carries the next
     version. Entries are appended, outbox messages put (by ``message_id``), settled messages removed. With
-    ``forget_through`` the log's entries up to that number go, those of this Change excepted.
+    ``forget_through`` the log's entries up to that number go, and the parked messages at such a position; what this
+    Change brings itself stays.
     """
 
     expect: int | None

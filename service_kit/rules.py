@@ -21,10 +21,17 @@ MAX_URL = 2_048
 MAX_TEXT = 10_000
 MAX_REASON = 500
 MAX_DETAILS = 32_768
+MAX_EMAIL = 254
 MAX_TOKEN = 2**63 - 1
 
 # C0 and C1 controls but tab, line feed and carriage return; and lone surrogates, which no encoding carries.
 _FORBIDDEN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# What could end a header or begin another one, in any program on the way.
+_FORBIDDEN_HEADER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_EMAIL = re.compile(
+    r"(?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 _FORBIDDEN_URL = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff\\]")
 
 
@@ -35,6 +42,20 @@ def text_fault(text: str, max_length: int) -> str | None:
     if _FORBIDDEN_TEXT.search(text):
         return "must not contain control characters"
     return None
+
+
+def header_fault(text: str) -> str | None:
+    """What is wrong with a text that may become part of a header, or None."""
+    if _FORBIDDEN_HEADER.search(text):
+        return "must not contain line ends or control characters"
+    return None
+
+
+def email_fault(address: str) -> str | None:
+    """What is wrong with a mail address, or None. The plain form in ASCII; a domain in other letters comes as xn--."""
+    if len(address) > MAX_EMAIL:
+        return f"must be at most {MAX_EMAIL} characters long"
+    return None if _EMAIL.fullmatch(address) else "must be a mail address, such as seller@example.com"
 
 
 def message_fault(text: str, urls: Sequence[str]) -> str | None:

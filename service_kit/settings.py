@@ -87,6 +87,20 @@ def seconds(lowest: float = 0.001, highest: float = 10 * 366 * 86_400.0) -> Pars
     return Parser(read, f"must be a number of seconds from {lowest:g} to {highest:g}", f"{shown:g}")
 
 
+def seconds_list(longest: int, lowest: float = 0.001, highest: float = 366 * 86_400.0) -> Parser[tuple[float, ...]]:
+    """One or more spans of time in seconds with commas between them."""
+    one = seconds(lowest, highest)
+
+    def read(raw: str) -> tuple[float, ...]:
+        spans = tuple(one.read(item) for item in raw.split(","))
+        if len(spans) > longest:
+            raise ValueError
+        return spans
+
+    rule = f"must be a list with commas of 1 to {longest} numbers of seconds from {lowest:g} to {highest:g}"
+    return Parser(read, rule, "5,300,1800")
+
+
 def choice(*allowed: str) -> Parser[str]:
     """One of the given words, whatever its case."""
     by_lower_case = {word.lower(): word for word in allowed}
@@ -205,10 +219,10 @@ def variable_of(prefix: str, field_name: str) -> str:
 
 
 def _shown(default: object) -> str:
-    if default is None or default == "":
+    if default in (None, "", ()):
         return "unset"
     if isinstance(default, bool):
         return "on" if default else "off"
     if isinstance(default, tuple):
-        return ",".join(str(item) for item in default)
+        return ",".join(_shown(item) for item in default)
     return f"{default:g}" if isinstance(default, float) else str(default)

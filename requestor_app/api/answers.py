@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from requestor_app.deliveries import Delivery
 from requestor_app.domain import Order
 from requestor_app.orders import OrderDetails, OrderPage, Orders, TrackingStatus
 from requestor_app.tracking import StreamState, StreamView
@@ -107,7 +108,7 @@ def order(details: OrderDetails) -> dict[str, Any]:
         "notes_count": order.notes_count,
         "unsent_count": order.unsent,
         "notes": [_note(note, outbox.get(note.entry_id)) for note in details.notes],
-        "deliveries": _deliveries(details.deliveries),
+        "deliveries": [_delivery(delivery) for delivery in details.deliveries],
         "created_at": rfc3339(order.created_ms),
         "updated_at": rfc3339(order.updated_ms),
     }
@@ -123,16 +124,20 @@ def _note(note: Entry, message: Message | None) -> dict[str, Any]:
     }
 
 
-def _deliveries(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The latest state of each delivery, in order of the deliveries' first events."""
-    latest: dict[str, Entry] = {}
-    for entry in entries:
-        latest[entry.body["delivery_id"]] = entry
-    names = ("delivery_id", "follow_up_id", "seller_id", "channel", "state", "attempts", "last_error")
-    return [
-        {**{name: entry.body[name] for name in names}, "changed_at": rfc3339(entry.body["processor_at_ms"])}
-        for entry in latest.values()
-    ]
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "delivery_id": delivery.delivery_id,
+        "follow_up_id": delivery.follow_up_id,
+        "seller_id": delivery.seller_id,
+        "channel": delivery.channel,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "uncertain": delivery.uncertain,
+        "last_error": delivery.last_error,
+        "created_at": rfc3339(delivery.created_ms),
+        "changed_at": rfc3339(delivery.changed_ms),
+        "next_attempt_at": rfc3339(delivery.next_attempt_ms) if delivery.next_attempt_ms else None,
+    }
 
 
 def events(order_req_id: str, entries: Sequence[Entry], after: int) -> dict[str, Any]:

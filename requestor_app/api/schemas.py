@@ -193,7 +193,10 @@ class OrderNoteSchema(TrackedNoteSchema):
 
 
 class DeliverySchema(StrictSchema):
-    """The latest state of one delivery to a seller."""
+    """How one delivery to a seller stands, as far as the processor has told.
+
+    ``uncertain`` counts the attempts of which nobody knows whether the seller got them.
+    """
 
     delivery_id = fields.String(required=True)
     follow_up_id = fields.String(required=True)
@@ -201,8 +204,11 @@ class DeliverySchema(StrictSchema):
     channel = fields.String(required=True)
     state = fields.String(required=True)
     attempts = fields.Integer(required=True)
+    uncertain = fields.Integer(required=True)
     last_error = fields.String(required=True)
+    created_at = fields.String(required=True)
     changed_at = fields.String(required=True)
+    next_attempt_at = fields.String(required=True, allow_none=True)
 
 
 class OrderSchema(StrictSchema):

@@ -7,7 +7,7 @@ that call has been applied, or the caller must treat it as unknown and repeat th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,30 @@ class KeyPage:
     """One page of records' keys, newest first. ``next_cursor`` is None on the last page."""
 
     keys: tuple[str, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """Which messages a page shows: those in one of the states that fit the rest; None fits all.
+
+    ``key`` is that of their record, and needs a tenant. They were made at ``created_from_ms`` or later, and before
+    ``created_before_ms``.
+    """
+
+    tenant: str | None
+    states: Sequence[str]
+    address: str | None = None
+    key: str | None = None
+    created_from_ms: int = 0
+    created_before_ms: int = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """One page of messages and their records' names, newest first. ``next_cursor`` is None on the last page."""
+
+    messages: tuple[tuple[Ref, Message], ...]
     next_cursor: str | None
 
 
@@ -86,8 +110,11 @@ class Store(Protocol):
     def get(self, ref: Ref) -> Record | None:
         """The record, or None."""
 
-    def entries(self, ref: Ref, *, after: int = 0, limit: int = 1000, kind: str | None = None) -> list[Entry]:
-        """Log entries with ``seq > after`` in order, of one kind when given."""
+    def get_many(self, refs: Iterable[Ref]) -> dict[Ref, Record]:
+        """Those of the records that there are; one read for many records."""
+
+    def entries(self, ref: Ref, *, after: int = 0, limit: int = 1000, kinds: Sequence[str] = ()) -> list[Entry]:
+        """Log entries with ``seq > after`` in order, of these kinds when any are given."""
 
     def entries_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Entry]]:
         """For each record its entries with ``seq`` above the given one, ``limit`` in all; one read for many records."""
@@ -96,13 +123,16 @@ class Store(Protocol):
         """The record's outbox in order of position, whatever the state."""
 
     def pending_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Message]]:
-        """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
+        """For each record its pending messages with ``position`` above the given one, ``limit`` in all.
 
-    def due(self, now_ms: int, *, limit: int = 1000) -> list[tuple[Ref, Message]]:
-        """Pending messages of all records whose time has come, oldest first."""
+        Those without an address, that is: they have one receiver, whom they reach in order.
+        """
 
     def pending_refs(self) -> list[Ref]:
         """Every record that has a pending message."""
+
+    def outbox(self, wanted: MessageFilter, *, cursor: str | None = None, limit: int = 100) -> MessagePage:
+        """Messages newest first, filtered. Raises `InvalidInput` for a cursor that no page gave out."""
 
     def page(
         self,
@@ -148,7 +178,7 @@ class Store(Protocol):
     # ---- cleanup
 
     def stale(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> list[Ref]:
-        """Records in one of the states, last changed before the time and with no pending message."""
+        """Records in one of the states, last changed before the time and with no active message."""
 
     def purge(self, *, states: Sequence[str], before_ms: int, limit: int = 500) -> int:
         """Remove such records with their logs and outboxes; answers how many went.
@@ -156,3 +186,14 @@ class Store(Protocol):
         The floor that every `Snapshot` carries rises to their highest token. A record that changes at the same moment
         is looked at again before it goes.
         """
+
+
+def every_message(store: Store, wanted: MessageFilter, *, page_size: int = 500) -> Iterator[tuple[Ref, Message]]:
+    """All that the filter finds, newest first, read page by page."""
+    cursor = None
+    while True:
+        page = store.outbox(wanted, cursor=cursor, limit=page_size)
+        yield from page.messages
+        cursor = page.next_cursor
+        if cursor is None:
+            return

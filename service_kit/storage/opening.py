@@ -22,3 +22,10 @@ def open_store(url: str, *, base_folder: Path) -> Store:
     if url.startswith(("redis://", "rediss://")):
         raise StartRefused("The Redis engine is not built in yet: use a store such as sqlite:///data/orders.db.")
     raise StartRefused("A store's URL begins with sqlite:///, such as sqlite:///data/orders.db.")
+
+
+def folder_beside(url: str, *, base_folder: Path) -> Path:
+    """The folder for what a service keeps in files: that of the store's own file, or ``data`` without one."""
+    if url.startswith(_SQLITE):
+        return (base_folder / Path(url.removeprefix(_SQLITE))).parent
+    return base_folder / "data"

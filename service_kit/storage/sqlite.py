@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,20 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from service_kit.change import Change, Entry, Message, Record, Ref, Step
+from service_kit.change import ACTIVE_STATES, Change, Entry, Message, Record, Ref, Step
 from service_kit.errors import StartRefused, StoreUnavailable
-from service_kit.storage.contract import KeyPage, Lease, Page, StoreStats
+from service_kit.storage.contract import KeyPage, Lease, MessageFilter, MessagePage, Page, StoreStats
 from service_kit.storage.sqlite_batch import (
     ENTRY_COLUMNS,
     MESSAGE_COLUMNS,
     RECORD_COLUMNS,
+    SELECT_RECORDS,
     entry_of,
     message_of,
     pairs,
     record_of,
 )
+from service_kit.storage.sqlite_outbox import message_page
 from service_kit.storage.sqlite_page import MAX_ID, Filter, cursor_of_id, id_of_cursor, marks, page_rows
 from service_kit.storage.sqlite_readers import ReaderPool
 from service_kit.storage.sqlite_schema import open_file
@@ -159,12 +161,18 @@ class SqliteStore:
         rows = self._rows(f"SELECT {RECORD_COLUMNS} FROM records r WHERE r.tenant = ? AND r.key = ?", ref)
         return record_of(rows[0]) if rows else None
 
-    def entries(self, ref: Ref, *, after: int = 0, limit: int = 1000, kind: str | None = None) -> list[Entry]:
-        """Log entries with ``seq > after`` in order, of one kind when given."""
+    def get_many(self, refs: Iterable[Ref]) -> dict[Ref, Record]:
+        """Those of the records that there are."""
+        records = [record_of(row) for row in self._rows(SELECT_RECORDS, (pairs(refs),))]
+        return {record.ref: record for record in records}
+
+    def entries(self, ref: Ref, *, after: int = 0, limit: int = 1000, kinds: Sequence[str] = ()) -> list[Entry]:
+        """Log entries with ``seq > after`` in order, of these kinds when any are given."""
+        of_kind = f"AND e.kind IN ({marks(kinds)})" if kinds else ""
         rows = self._rows(
             f"SELECT {ENTRY_COLUMNS} FROM entries e JOIN records r ON r.id = e.record "
-            "WHERE r.tenant = ? AND r.key = ? AND e.seq > ? AND (? IS NULL OR e.kind = ?) ORDER BY e.seq LIMIT ?",
-            (*ref, after, kind, kind, limit),
+            f"WHERE r.tenant = ? AND r.key = ? AND e.seq > ? {of_kind} ORDER BY e.seq LIMIT ?",
+            (*ref, after, *kinds, limit),
         )
         return [entry_of(row) for row in rows]
 
@@ -187,23 +195,15 @@ class SqliteStore:
         return [message_of(row) for row in rows]
 
     def pending_of_many(self, after: Mapping[Ref, int], *, limit: int = 1000) -> dict[Ref, list[Message]]:
-        """For each record its pending messages with ``position`` above the given one, ``limit`` in all."""
+        """For each record its pending messages without an address above the given position, ``limit`` in all."""
         rows = self._rows(
             f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} {_EACH_NAMED} "
             "CROSS JOIN outbox o INDEXED BY outbox_by_position "
-            "ON o.record = r.id AND o.position > json_extract(j.value, '$[1]') AND o.state = 'pending' LIMIT ?",
+            "ON o.record = r.id AND o.position > json_extract(j.value, '$[1]') AND o.address = '' "
+            "AND o.state = 'pending' LIMIT ?",
             (pairs(after.items()), limit),
         )
         return _grouped(rows, message_of)
-
-    def due(self, now_ms: int, *, limit: int = 1000) -> list[tuple[Ref, Message]]:
-        """Pending messages of all records whose time has come, oldest first."""
-        rows = self._rows(
-            f"SELECT r.tenant, r.key, {MESSAGE_COLUMNS} FROM outbox o JOIN records r ON r.id = o.record "
-            "WHERE o.state = 'pending' AND o.due_ms <= ? ORDER BY o.due_ms, o.position LIMIT ?",
-            (now_ms, limit),
-        )
-        return [(Ref(row[0], row[1]), message_of(row[2:])) for row in rows]
 
     def pending_refs(self) -> list[Ref]:
         """Every record that has a pending message."""
@@ -212,6 +212,11 @@ class SqliteStore:
             "JOIN records r ON r.id = p.record"
         )
         return [Ref(*row) for row in rows]
+
+    def outbox(self, wanted: MessageFilter, *, cursor: str | None = None, limit: int = 100) -> MessagePage:
+        """Messages newest first, filtered. Raises `InvalidInput` for a cursor that no page gave out."""
+        with self._reading() as connection:
+            return message_page(connection, wanted, cursor, limit)
 
     def page(
         self,
@@ -253,13 +258,7 @@ class SqliteStore:
 
     def outbox_counts(self) -> dict[str, int]:
         """How many outbox messages stand in each state, over all tenants."""
-        # The pending ones are the difference: SQLite counts all rows a hundred times faster than those of a condition.
-        parked = "FROM outbox WHERE state <> 'pending'"
-        rows = self._rows(
-            f"SELECT 'pending', (SELECT count(*) FROM outbox) - (SELECT count(*) {parked}) "
-            f"UNION ALL SELECT state, count(*) {parked} GROUP BY state"
-        )
-        return {state: n for state, n in rows if n}
+        return dict(self._rows("SELECT state, n FROM outbox_counts WHERE n > 0"))
 
     # ---- instances
 
@@ -331,7 +330,7 @@ def _probe(size: int, connection: sqlite3.Connection) -> None:
 def _purgeable(states: Sequence[str], before_ms: int) -> tuple[str, tuple[Any, ...]]:
     condition = (
         f"r.state IN ({marks(states)}) AND r.updated_ms < ? "
-        "AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.record = r.id AND o.state = 'pending')"
+        f"AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.record = r.id AND o.state IN {ACTIVE_STATES})"
     )
     return condition, (*map(str, states), before_ms)
 

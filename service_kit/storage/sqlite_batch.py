@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from service_kit.change import Change, Entry, Message, Record, Ref, Snapshot, Step
+from service_kit.change import ACTIVE_STATES, Change, Entry, Message, Record, Ref, Snapshot, Step
 from service_kit.storage.sqlite_incoming import COUNT, DROP, ENTRY, FORGET, MESSAGE, RECORD, Row, write_incoming
 from service_kit.storage.sqlite_recent import RecentWrites
 
@@ -23,7 +23,8 @@ MESSAGE_COLUMNS = (
     "o.message_id, o.position, o.kind, o.state, o.address, o.due_ms, o.attempts, o.last_error, o.created_ms, o.body"
 )
 
-_SELECT_RECORDS = f"""
+#: What is named by a list of (tenant, key), given as JSON.
+SELECT_RECORDS = f"""
     SELECT {RECORD_COLUMNS} FROM json_each(?) j
     JOIN records r ON r.tenant = json_extract(j.value, '$[0]') AND r.key = json_extract(j.value, '$[1]')"""
 _SELECT_ENTRIES = f"""
@@ -104,7 +105,7 @@ class Batch:
             else:
                 self._ids[ref], self._records[ref] = known
         if unknown:
-            for row in execute(_SELECT_RECORDS, (pairs(unknown),)):
+            for row in execute(SELECT_RECORDS, (pairs(unknown),)):
                 record = record_of(row)
                 self._ids[record.ref], self._records[record.ref] = row[0], record
         entry_ids = list(self._wanted((step.ref, step.entry_ids) for step in steps))
@@ -181,11 +182,15 @@ class Batch:
                 self._counts[ref.tenant, before.state] -= 1
 
     def _forget(self, record_id: int, through: int) -> None:
-        if through:
-            self._forgets[record_id] = max(through, self._forgets.get(record_id, 0))
-            self._new_entries = [row for row in self._new_entries if row[0] != record_id or row[1] > through]
-            for name in [n for n, e in self._entries.items() if n[0] == record_id and e.seq <= through]:
-                del self._entries[name]
+        if not through:
+            return
+        self._forgets[record_id] = max(through, self._forgets.get(record_id, 0))
+        self._new_entries = [row for row in self._new_entries if row[0] != record_id or row[1] > through]
+        for name in [n for n, e in self._entries.items() if n[0] == record_id and e.seq <= through]:
+            del self._entries[name]
+        for name, message in self._messages.items():
+            if name[0] == record_id and message is not None and _is_parked_at(message, through):
+                self._messages[name] = self._touched[name] = None
 
     def _check_entries(self, record_id: int, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -213,6 +218,8 @@ class Batch:
     def committed(self) -> None:
         """Note what is durable now, for the batches that follow."""
         self._recent.next_id = self._next_id
+        if self._forgets:  # messages went with the entries
+            self._recent.forget_messages()
         for ref, record in self._changed.items():
             self._recent.keep_record(ref, self._ids[ref], record)
         for name in self._touched:
@@ -233,6 +240,10 @@ def _record_values(record_id: int, record: Record) -> tuple[Any, ...]:
         record.updated_ms,
         _encode(record.body),
     )
+
+
+def _is_parked_at(message: Message, through: int) -> bool:
+    return message.position <= through and message.state not in ACTIVE_STATES
 
 
 def _message_values(message: Message) -> tuple[Any, ...]:

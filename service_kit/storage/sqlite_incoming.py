@@ -14,6 +14,8 @@ from functools import cache
 from itertools import chain
 from typing import Any, TypeAlias
 
+from service_kit.change import ACTIVE_STATES
+
 #: What a row is, and its values in the order of the table's columns.
 Row: TypeAlias = tuple[Any, ...]
 
@@ -28,9 +30,15 @@ _TRIGGERS = {
         ON CONFLICT (id) DO UPDATE SET state = excluded.state, owner = excluded.owner, token = excluded.token,
             version = excluded.version, grp = excluded.grp, created_ms = excluded.created_ms,
             updated_ms = excluded.updated_ms, body = excluded.body""",
-    FORGET: "DELETE FROM entries WHERE record = NEW.v1 AND seq <= NEW.v2",
+    FORGET: f"""DELETE FROM entries WHERE record = NEW.v1 AND seq <= NEW.v2;
+        DELETE FROM outbox WHERE record = NEW.v1 AND position <= NEW.v2 AND state NOT IN {ACTIVE_STATES}""",
     ENTRY: f"INSERT INTO entries VALUES ({', '.join(_NEW[:6])})",
-    MESSAGE: f"INSERT OR REPLACE INTO outbox VALUES ({', '.join(_NEW)})",
+    # Not "INSERT OR REPLACE", which would pass by the triggers that count.
+    MESSAGE: f"""INSERT INTO outbox VALUES ({", ".join(_NEW)})
+        ON CONFLICT (record, message_id) DO UPDATE SET position = excluded.position, kind = excluded.kind,
+            state = excluded.state, address = excluded.address, due_ms = excluded.due_ms,
+            attempts = excluded.attempts, last_error = excluded.last_error, created_ms = excluded.created_ms,
+            body = excluded.body""",
     DROP: "DELETE FROM outbox WHERE record = NEW.v1 AND message_id = NEW.v2",
     COUNT: """INSERT INTO counts VALUES (NEW.v1, NEW.v2, NEW.v3)
         ON CONFLICT (tenant, state) DO UPDATE SET n = n + excluded.n""",

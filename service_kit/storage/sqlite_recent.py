@@ -30,6 +30,10 @@ class RecentWrites:
         self._messages.clear()
         self._is_known = False
 
+    def forget_messages(self) -> None:
+        """Forget every message: some have gone that nobody named."""
+        self._messages.clear()
+
     def know(self, connection: sqlite3.Connection) -> None:
         """Make sure that the two numbers are those of the file; to be called in every transaction."""
         if not self._is_known:

@@ -77,6 +77,28 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('token_floor', 0), ('probe', 0);
     """,
+    # Messages with an address are kept, and listed by state and address; those without are relayed by position. The
+    # counts are kept up, since there may be millions.
+    """
+    DROP INDEX outbox_due;
+    DROP INDEX outbox_parked;
+    DROP INDEX outbox_by_position;
+    CREATE INDEX outbox_by_position ON outbox (record, position) WHERE address = '';
+    CREATE INDEX outbox_by_state ON outbox (state, created_ms);
+    CREATE INDEX outbox_by_address ON outbox (address, state, created_ms) WHERE address <> '';
+    CREATE TABLE outbox_counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO outbox_counts SELECT state, count(*) FROM outbox GROUP BY state;
+    CREATE TRIGGER outbox_put AFTER INSERT ON outbox BEGIN
+        INSERT INTO outbox_counts VALUES (new.state, 1) ON CONFLICT (state) DO UPDATE SET n = n + 1;
+    END;
+    CREATE TRIGGER outbox_settled AFTER DELETE ON outbox BEGIN
+        UPDATE outbox_counts SET n = n - 1 WHERE state = old.state;
+    END;
+    CREATE TRIGGER outbox_moved AFTER UPDATE OF state ON outbox WHEN old.state <> new.state BEGIN
+        UPDATE outbox_counts SET n = n - 1 WHERE state = old.state;
+        INSERT INTO outbox_counts VALUES (new.state, 1) ON CONFLICT (state) DO UPDATE SET n = n + 1;
+    END;
+    """,
 )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = get_logger(__name__)
+#: Where a view says in the WSGI environment what the log shows in the place of a path that is a secret.
+LOGGED_PATH_KEY = "order_communicator.logged_path"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # A request's id has to be unlike all others, not hard to guess; drawing each costs a call of the system.
 _PROCESS = secrets.token_hex(8)
@@ -75,9 +77,8 @@ class _Envelope:
             if not any(name.lower() == "cache-control" for name, _ in headers):
                 headers.append(("Cache-Control", "no-store"))
             took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
-            _log.debug(
-                f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} {status}", action="http.request", took_ms=took_ms
-            )
+            path = environ.get(LOGGED_PATH_KEY, environ["PATH_INFO"])
+            _log.debug(f"{environ['REQUEST_METHOD']} {path} {status}", action="http.request", took_ms=took_ms)
             return start_response(status, headers, exc_info)
 
         bind_log_context(request_id=request_id)

@@ -16,6 +16,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from service_kit.errors import FieldError, InvalidInput
 from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
+from service_kit.times import parse_rfc3339
 from service_kit.web.json_body import read_json_object
 from service_kit.web.problems import invalid_input, json_pointer
 
@@ -113,6 +114,20 @@ class QueryIntegerField(fields.Integer):
         if not isinstance(value, str) or not _WHOLE_NUMBER.fullmatch(value):
             raise self.make_error("invalid", input=value)
         return super()._deserialize(value, attr, data, **kwargs)
+
+
+class TimeField(fields.Field[int]):
+    """A point in time as RFC 3339 with an offset; gives milliseconds since 1970."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        shown = {"type": "string", "format": "date-time"}
+        super().__init__(metadata=shown | kwargs.pop("metadata", {}), **kwargs)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        try:
+            return parse_rfc3339(value if isinstance(value, str) else "")
+        except ValueError:
+            raise ValidationError("must be a time such as 2026-11-23T12:00:00Z") from None
 
 
 class ListQuerySchema(StrictSchema):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import pytest
 
 from service_kit.change import Change, Record, Ref, Snapshot, Step, next_version
 from service_kit.errors import Conflict, InvalidInput, StoreUnavailable
-from service_kit.storage.contract import Store
+from service_kit.storage.contract import MessageFilter, Store
 from tests.contract.conftest import REF, entry, message, put, ref, step
 
 
@@ -110,6 +111,23 @@ class TestStoreContract:
         # Its ids are free again, also within one call.
         store.update_all([put(forget_through=6), put(entries=(entry(7, entry_id="entry:6"),))])
         assert [e.seq for e in store.entries(REF)] == [7]
+
+    def test_parked_messages_go_with_the_log_and_active_ones_stay(self, store: Store) -> None:
+        states = {1: "delivered", 2: "pending", 3: "sending", 4: "retrying", 5: "dead", 6: "waiting", 7: "dead"}
+        store.update(put(puts=tuple(message(n, state=state) for n, state in states.items())))
+        store.update(put(forget_through=6, puts=(message(8, state="dead"), message(1, "again", state="dead"))))
+        assert sorted(m.position for m in store.messages(REF)) == [1, 2, 3, 4, 7, 8]
+        assert store.outbox_counts() == {"pending": 1, "sending": 1, "retrying": 1, "dead": 3}
+
+    def test_a_message_is_kept_or_goes_by_what_earlier_steps_of_the_call_made_of_it(self, store: Store) -> None:
+        store.update(put(puts=(message(1), message(2, state="dead"), message(3))))
+        seen: list[Snapshot] = []
+        ended = put(puts=(message(1, state="dead"), message(2), message(4, state="dead")), settles=("message:3",))
+        look = step(REF, seen.append, message_ids=tuple(f"message:{n}" for n in range(1, 5)))
+        store.update_all([ended, put(forget_through=9), look])
+        assert store.messages(REF) == [message(2)]
+        assert seen[0].messages == {"message:2": message(2)}
+        assert store.outbox_counts() == {"pending": 1}
 
     @pytest.mark.parametrize(
         ("expect", "version", "name"), [(None, 1, REF), (7, 8, REF), (1, 1, REF), (1, 3, REF), (1, 2, ref(2))]
@@ -215,15 +233,21 @@ class TestStoreContract:
             assert store.get(name) is None
             assert store.entries(name) == []
             assert store.messages(name) == []
+        assert store.get_many([absent, other]) == store.get_many([]) == {}
         assert store.entries_of_many({absent: 0, other: 0}) == {}
         assert store.pending_of_many({absent: 0, other: 0}) == {}
         assert store.entries_of_many({}) == {}
         assert store.pending_of_many({}) == {}
 
+    def test_many_records_come_in_one_read(self, store: Store) -> None:
+        store.update_all([put(ref(n), body={"n": n}) for n in range(5)])
+        assert store.get_many([ref(3), ref(1), ref(9), ref(3)]) == {ref(n): store.get(ref(n)) for n in (1, 3)}
+
     def test_entries_are_read_in_order_after_a_number_up_to_a_limit(self, store: Store) -> None:
         store.update(put(entries=tuple(entry(seq, "even" if seq % 2 == 0 else "odd") for seq in range(1, 13))))
         assert [e.seq for e in store.entries(REF, after=3, limit=4)] == [4, 5, 6, 7]
-        assert [e.seq for e in store.entries(REF, after=3, limit=4, kind="even")] == [4, 6, 8, 10]
+        assert [e.seq for e in store.entries(REF, after=3, limit=4, kinds=["even"])] == [4, 6, 8, 10]
+        assert [e.seq for e in store.entries(REF, limit=3, kinds=["odd", "even"])] == [1, 2, 3]
         assert store.entries(REF, after=12) == []
 
     def test_entries_of_many_records_come_in_one_read(self, store: Store) -> None:
@@ -239,7 +263,7 @@ class TestStoreContract:
         assert all([e.seq for e in entries] == list(range(1, len(entries) + 1)) for entries in few.values())
 
     def test_pending_messages_of_many_records_come_in_one_read(self, store: Store) -> None:
-        puts = (message(2), message(1), message(3, state="set_aside"), message(4))
+        puts = (message(2), message(1), message(3, state="set_aside"), message(4), message(5, address="seller1"))
         store.update_all([put(ref(1), puts=puts), put(ref(2), puts=(message(1),)), put(ref(3), puts=puts)])
         found = store.pending_of_many({ref(1): 1, ref(2): 1, ref(3): 0})
         assert {name: [m.position for m in messages] for name, messages in found.items()} == {
@@ -249,12 +273,78 @@ class TestStoreContract:
         few = store.pending_of_many({ref(1): 0, ref(3): 0}, limit=4)
         assert sum(len(messages) for messages in few.values()) == 4
 
-    def test_messages_whose_time_has_come_are_due_oldest_first(self, store: Store) -> None:
-        store.update(put(ref(1), puts=(message(1, due_ms=300), message(2, due_ms=100), message(3, due_ms=900))))
-        store.update(put(ref(2), puts=(message(1, due_ms=200), message(2, due_ms=100, state="failed"))))
-        assert [(name, m.due_ms) for name, m in store.due(300)] == [(ref(1), 100), (ref(2), 200), (ref(1), 300)]
-        assert [m.due_ms for _, m in store.due(300, limit=2)] == [100, 200]
-        assert store.due(99) == []
+    def test_messages_of_all_records_are_listed_newest_first(self, store: Store) -> None:
+        store.update(put(ref(2), puts=(message(1, created_ms=100), message(2, created_ms=300))))
+        store.update(put(ref(1), puts=(message(1, created_ms=200), message(2, created_ms=100))))
+        page = store.outbox(MessageFilter("default", ["pending"]))
+        assert [m.created_ms for _, m in page.messages] == [300, 200, 100, 100]
+        assert page.messages[0] == (ref(2), message(2, created_ms=300))
+        assert page.next_cursor is None
+
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            ({"states": ["pending"]}, [5, 3, 1]),
+            ({"states": ["dead", "pending", "waiting"]}, [7, 6, 5, 4, 3, 2, 1]),
+            ({"states": ["absent"]}, []),
+            ({"states": []}, []),
+            ({"states": ["pending", "dead"], "address": "s1"}, [5, 2, 1]),
+            ({"states": ["pending"], "address": "absent"}, []),
+            ({"states": ["pending"], "address": ""}, []),
+            ({"states": ["pending", "dead", "waiting"], "key": "order1"}, [7, 4, 3, 2, 1]),
+            ({"states": ["pending", "waiting"], "key": "order1", "address": "s2"}, [4, 3]),
+            ({"states": ["pending"], "key": "absent"}, []),
+            ({"states": ["dead"], "tenant": "other"}, [8]),
+            ({"states": ["dead"], "tenant": None}, [8, 6, 2]),
+            ({"states": ["dead"], "tenant": "other", "key": "order1"}, [8]),
+            ({"states": ["dead", "pending"], "created_from_ms": 3, "created_before_ms": 6}, [5, 3]),
+            ({"states": ["dead", "pending"], "address": "s1", "created_from_ms": 2, "created_before_ms": 5}, [2]),
+            ({"states": ["pending", "waiting"], "key": "order1", "created_before_ms": 4}, [3, 1]),
+        ],
+        ids=str,
+    )
+    def test_lists_of_messages_are_filtered(self, store: Store, wanted: dict[str, Any], expected: list[int]) -> None:
+        rows = [
+            (ref(1), "s1", "pending"),
+            (ref(1), "s1", "dead"),
+            (ref(1), "s2", "pending"),
+            (ref(1), "s2", "waiting"),
+            (ref(2), "s1", "pending"),
+            (ref(2), "s2", "dead"),
+            (ref(1), "s3", "waiting"),
+            (ref(1, "other"), "s1", "dead"),
+        ]
+        for n, (name, address, state) in enumerate(rows, start=1):
+            store.update(put(name, puts=(message(n, address=address, state=state, created_ms=n),)))
+        which = MessageFilter(**{"tenant": "default", **wanted})
+        assert [m.position for _, m in store.outbox(which).messages] == expected
+        # The same by pages of one.
+        found: list[int] = []
+        cursor = None
+        while True:
+            page = store.outbox(which, cursor=cursor, limit=1)
+            found += [m.position for _, m in page.messages]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert found == expected
+
+    def test_messages_that_leave_a_list_between_two_pages_hide_no_other(self, store: Store) -> None:
+        store.update(put(puts=tuple(message(n, state="dead", created_ms=5) for n in range(6))))
+        wanted = MessageFilter("default", ["dead"])
+        first = store.outbox(wanted, limit=3)
+        store.update(put(puts=tuple(replace(m, state="pending") for _, m in first.messages)))
+        second = store.outbox(wanted, cursor=first.next_cursor, limit=3)
+        assert {m.position for _, m in first.messages + second.messages} == set(range(6))
+        assert second.next_cursor is None
+
+    @pytest.mark.parametrize(
+        "cursor", ["", "x", "WzFd", "WzEsMiwzXQ", "bnVsbA", "W1tbW1tbW1tbW1tbW1tb", "é", "a b", "WyAxLDIsIjMiXQ"]
+    )
+    def test_a_cursor_that_no_list_gave_out_is_refused(self, store: Store, cursor: str) -> None:
+        for key in (None, "order1"):
+            with pytest.raises(InvalidInput):
+                store.outbox(MessageFilter("default", ["dead"], key=key), cursor=cursor)
 
     def test_records_with_pending_messages_are_named_once(self, store: Store) -> None:
         store.update_all(
@@ -361,8 +451,21 @@ class TestStoreContract:
         assert store.outbox_counts() == {}
         store.update(put(ref(1), puts=(message(1), message(2), message(3, state="set_aside"))))
         store.update(put(ref(2, "other"), puts=(message(1, state="failed"),), settles=()))
-        store.update(put(ref(1), settles=("message:1",)))
+        store.update(put(ref(1), settles=("message:1", "absent")))
         assert store.outbox_counts() == {"pending": 1, "set_aside": 1, "failed": 1}
+
+    def test_outbox_counts_follow_every_change(self, store: Store) -> None:
+        store.update(put(ref(1), puts=(message(1), message(2), message(3))))
+        store.update_all(
+            [
+                put(ref(1), puts=(message(1, state="sending"), message(2, attempts=1))),
+                put(ref(1), puts=(message(1, state="delivered"), message(4, state="dead"))),
+                put(ref(1), settles=("message:3", "message:4")),
+            ]
+        )
+        assert store.outbox_counts() == {"pending": 1, "delivered": 1}
+        store.update(put(ref(1), settles=("message:1", "message:2")))
+        assert store.outbox_counts() == {}
 
     def test_tenants_do_not_meet(self, store: Store) -> None:
         store.update(put(Ref("a", "order1"), body={"n": 1}, entries=(entry(1),)))
@@ -407,6 +510,8 @@ class TestStoreContract:
                 put(ref(2), "completed", updated_ms=900, token=6),
                 put(ref(3), "live", updated_ms=100, token=7),
                 put(ref(4), "cancelled", updated_ms=100, token=3, puts=(message(1),)),
+                put(ref(6), "cancelled", updated_ms=100, puts=(message(1, state="sending"),)),
+                put(ref(7), "cancelled", updated_ms=100, puts=(message(1, state="retrying"),)),
                 put(ref(5, "other"), "cancelled", updated_ms=499, token=2),
             ]
         )
@@ -415,8 +520,8 @@ class TestStoreContract:
         assert store.purge(**wanted) == 2
         assert store.stale(**wanted) == []
         assert store.purge(**wanted) == 0
-        assert store.counts(None) == {"completed": 1, "live": 1, "cancelled": 1}
-        assert store.outbox_counts() == {"pending": 1}
+        assert store.counts(None) == {"completed": 1, "live": 1, "cancelled": 3}
+        assert store.outbox_counts() == {"pending": 1, "sending": 1, "retrying": 1}
         assert store.get(ref(1)) is None
         assert store.entries(ref(1)) == []
         # Nothing of the old record shows in a new one of the same name.

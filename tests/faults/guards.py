@@ -13,7 +13,8 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from processor_app import domain
+from processor_app import domain, steps
+from processor_app.delivery.plan import Routes
 from processor_app.domain import OpenStream
 from processor_app.rpc.messages import follow_up_of
 from processor_app.rpc.servicer import OrderServicer
@@ -40,30 +41,31 @@ def _put(owner: object, name: str, new: object) -> None:
 def no_dedupe() -> None:
     """The processor never knows a note again: each coming is a new entry of the log."""
     numbers = itertools.count()
-    _put(domain, "note_entry_id", lambda follow_up_id: f"note:{follow_up_id}:{next(numbers)}")
+    for module in (domain, steps):
+        _put(module, "note_entry_id", lambda follow_up_id: f"note:{follow_up_id}:{next(numbers)}")
 
 
 def no_look_at_what_is_kept() -> None:
     """The processor keeps a note under its name, but does not look whether it is there."""
-    _put(domain, "_is_repeated", lambda snapshot, entry_id, body: False)
+    _put(steps, "_is_repeated", lambda snapshot, entry_id, body: False)
 
 
 def no_token_check() -> None:
     """The processor takes notes and closes under any token."""
-    _put(domain, "_check_token", lambda order, token: None)
+    _put(steps, "_check_token", lambda order, token: None)
 
 
 def no_token_compare() -> None:
     """The processor lets an opening under a lower token in, as if the higher one had never been seen."""
-    real = domain.open_stream
+    real = steps.open_stream
 
-    def open_stream(snapshot: Snapshot, wish: OpenStream, *, now_ms: int) -> Change | None:
+    def open_stream(snapshot: Snapshot, wish: OpenStream, *, routes: Routes, now_ms: int) -> Change | None:
         record = snapshot.record
         if record is not None and wish.token < record.token:
             snapshot = replace(snapshot, record=replace(record, token=wish.token - 1))
-        return real(snapshot, wish, now_ms=now_ms)
+        return real(snapshot, wish, routes=routes, now_ms=now_ms)
 
-    _put(domain, "open_stream", open_stream)
+    _put(steps, "open_stream", open_stream)
 
 
 def no_wait_for_the_answer() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import processor_app.domain as processor_domain
 import requestor_app.domain as requestor_domain
+from processor_app import steps
 from processor_app.bootstrap import Processor
 from processor_app.domain import Close, OpenStream
 from requestor_app.bootstrap import Requestor
@@ -143,13 +144,13 @@ def test_an_order_whose_next_run_begins_while_it_is_pruned_and_removed_is_live_w
 ) -> None:
     orders, store = processor.orders, processor.store
     at_ms = now_ms() - LONG_AGO_MS
-    opening = partial(processor_domain.open_stream, now_ms=at_ms)
-    closing = partial(processor_domain.close, now_ms=at_ms)
+    opening = partial(steps.open_stream, routes={}, now_ms=at_ms)
+    closing = partial(steps.close, now_ms=at_ms)
     do_all(store, [Step(ref, partial(opening, wish=wish_of(ref, 1))) for ref in REFS])
     end = processor_domain.OrderState.COMPLETED
     do_all(store, [Step(ref, partial(closing, wish=Close(ref, end, "seller"))) for ref in REFS])
     # Every second one was pruned long ago, so that its record goes at once.
-    pruning = partial(processor_domain.prune, before_ms=now_ms(), now_ms=at_ms)
+    pruning = partial(steps.prune, before_ms=now_ms(), now_ms=at_ms)
     do_all(store, [Step(ref, pruning) for ref in REFS[::2]])
 
     def begin_next_run(ref: Ref) -> None:

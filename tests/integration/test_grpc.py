@@ -520,7 +520,7 @@ def test_no_note_overtakes_one_that_must_come_again(trunk: Trunk, running_proces
     trunk.send(follow_ups=[long, short], closes=[close_request(sending=2)])
     kinds = [kind for key, _, kind in trunk.events(6) if key == "A1"]
     assert kinds == ["accepted", "follow_up_accepted", "follow_up_accepted", "completed"]
-    notes = [entry.body["follow_up_id"] for entry in store.entries(Ref("default", "A1"), kind="follow_up_accepted")]
+    notes = [entry.body["follow_up_id"] for entry in store.entries(Ref("default", "A1"), kinds=("follow_up_accepted",))]
     assert notes == ["n1", "n2"]
 
 

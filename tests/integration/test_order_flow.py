@@ -109,6 +109,31 @@ def test_a_follow_up_is_relayed_and_shown_on_both_sides(flow: Flow) -> None:
     flow.wait(lambda: flow.kinds() == ["initiated", "accepted", "note_added", "follow_up_accepted"])
 
 
+def test_the_buyer_sees_what_becomes_of_each_note_for_each_seller(flow: Flow, running_pair: Pair) -> None:
+    body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "email", "audience": ["seller1"]}
+    flow.buyer("POST", "/initiate", body)
+    flow.follow_up()
+    flow.wait(lambda: len(flow.order()["deliveries"]) == 2)
+    of_order, of_note = flow.order()["deliveries"]
+    assert (of_order["follow_up_id"], of_note["follow_up_id"]) == ("", "n1")
+    assert [(d["seller_id"], d["channel"], d["state"], d["attempts"]) for d in (of_order, of_note)] == [
+        ("seller1", "email", "waiting", 0)
+    ] * 2
+
+    url = f"{running_pair.processor_url}/sellers/seller1"
+    flow._call("PUT", url, {"email": "one@example.com"}, 200)
+    flow.wait(lambda: {d["state"] for d in flow.order()["deliveries"]} == {"delivered"})
+    after = flow.order()["deliveries"]
+    assert [d["delivery_id"] for d in after] == [of_order["delivery_id"], of_note["delivery_id"]]
+    assert all(d["attempts"] == 1 and d["changed_at"] > d["created_at"] for d in after)
+    at_processor = flow._call("GET", f"{running_pair.processor_url}/deliveries?order_req_id=A1", None, 200)
+    assert {d["delivery_id"] for d in at_processor["deliveries"]} == {d["delivery_id"] for d in after}
+    # Whatever travels, the buyer's timeline is the processor's log.
+    theirs = flow.seller("GET", "/A1/events?limit=1000")["events"]
+    ours = [event for event in flow.buyer("GET", "/A1/events?limit=1000")["events"] if event["processor_seq"]]
+    assert [event["processor_seq"] for event in ours] == [event["seq"] for event in theirs]
+
+
 def test_a_sellers_reply_shows_in_the_buyers_timeline(flow: Flow) -> None:
     flow.opened()
     flow.seller("POST", "/A1/replies", {"seller_id": "seller1", "answer": "accepted", "message": "gladly"})

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from requestor_app import domain
 from requestor_app.bootstrap import Requestor
+from requestor_app.domain import Event
+from service_kit.change import Ref, Step
 from service_kit.web.openapi import undocumented_routes
 
 BASE = "/api/v1/orders"
@@ -92,6 +96,21 @@ def test_an_order_without_a_processor_is_connecting(requestor_client: FlaskClien
     assert (order["token"], order["run"], order["applied_seq"], order["unsent_count"]) == (1, 1, 0, 0)
     assert (order["audience"], order["details"], order["deliveries"]) == (["seller1"], {"colour": "red"}, [])
     assert order["created_at"].endswith("Z")
+
+
+def test_a_delivery_is_shown_as_its_last_event_says_however_many_there_are(
+    requestor_client: FlaskClient, requestor: Requestor
+) -> None:
+    initiate(requestor_client)
+    ref = Ref("default", "A1")
+    planned = {"delivery_id": "d1", "seller_id": "seller1", "channel": "email", "state": "pending"}
+    told = {**planned, "follow_up_id": "", "attempts": 1, "last_error": "", "uncertain": 0, "next_attempt_ms": 0}
+    events = [Event(ref, 1, 1, "accepted", 1000, {"deliveries": [planned]})]
+    events += [Event(ref, n, 1, "delivery_changed", n, {**told, "state": "retrying"}) for n in range(2, 2500)]
+    events.append(Event(ref, 2500, 1, "delivery_changed", 2500, {**told, "state": "delivered", "attempts": 2499}))
+    requestor.store.update(Step(ref, partial(domain.receive, events=events, acknowledgements=(), token=1, now_ms=1)))
+    (delivery,) = requestor_client.get(f"{BASE}/A1").get_json()["deliveries"]
+    assert (delivery["state"], delivery["attempts"], delivery["changed_at"][-5:]) == ("delivered", 2499, ".500Z")
 
 
 def test_a_follow_up_is_tracked_and_listed(requestor_client: FlaskClient) -> None:

@@ -18,6 +18,7 @@ import pytest
 from service_kit.change import Change, Ref, Snapshot, Step
 from service_kit.errors import StartRefused, StoreFull, StoreUnavailable
 from service_kit.storage import sqlite_writer
+from service_kit.storage.contract import MessageFilter
 from service_kit.storage.opening import open_store
 from service_kit.storage.sqlite import SqliteStore
 from service_kit.storage.sqlite_schema import MIGRATIONS
@@ -63,6 +64,7 @@ def test_a_second_store_on_the_file_is_refused(store: SqliteStore) -> None:
 HOLD = """
 import sys
 from pathlib import Path
+from service_kit.storage.contract import MessageFilter
 from service_kit.storage.sqlite import SqliteStore
 SqliteStore(Path(sys.argv[1])).start()
 print("started", flush=True)
@@ -105,6 +107,7 @@ def test_a_store_that_was_stopped_can_be_started_by_another(store: SqliteStore) 
 WRITE_FOREVER = """
 import itertools, sys
 from pathlib import Path
+from service_kit.storage.contract import MessageFilter
 from service_kit.storage.sqlite import SqliteStore
 from tests.contract.conftest import entry, put, ref
 store = SqliteStore(Path(sys.argv[1]))
@@ -219,6 +222,29 @@ def test_a_store_needs_a_url_that_it_knows(tmp_path: Path) -> None:
     for url in ("", "orders.db", "sqlite:///", "mysql://orders"):
         with pytest.raises(StartRefused):
             open_store(url, base_folder=tmp_path)
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1;")
+        connection.execute("INSERT INTO records VALUES (1, 'default', 'order1', 'live', '', 1, 1, '', 500, 600, '{}')")
+        connection.execute("INSERT INTO counts VALUES ('default', 'live', 1)")
+        rows = [("message:1", 1, "pending"), ("message:2", 2, "pending"), ("message:3", 3, "set_aside")]
+        connection.executemany("INSERT INTO outbox VALUES (1, ?, ?, 'follow_up', ?, '', 1000, 0, '', 900, '{}')", rows)
+        connection.commit()
+    store = SqliteStore(path)
+    store.start()
+    try:
+        assert store.outbox_counts() == {"pending": 2, "set_aside": 1}
+        store.update(put(settles=("message:1",)))
+        assert store.outbox_counts() == {"pending": 1, "set_aside": 1}
+        assert [m.message_id for _, m in store.outbox(MessageFilter(None, ["set_aside"])).messages] == ["message:3"]
+        writer = store._writer
+        assert writer is not None
+        assert writer.call(lambda c: c.execute("PRAGMA user_version").fetchone()) == (len(MIGRATIONS),)
+    finally:
+        store.stop()
 
 
 # ---- a full disk
@@ -349,10 +375,14 @@ def test_readers_do_not_wait_for_the_writer(store: SqliteStore) -> None:
         lambda store: store.keys("default"),
         lambda store: store.get(ref(1)),
         lambda store: store.entries(ref(1)),
-        lambda store: store.messages(ref(1)),
         lambda store: store.entries_of_many({ref(1): 0}),
         lambda store: store.pending_of_many({ref(1): 0}),
-        lambda store: store.due(10),
+        lambda store: store.get_many([ref(1), ref(2)]),
+        lambda store: store.outbox(MessageFilter("default", ["pending"])),
+        lambda store: store.outbox(
+            MessageFilter(None, ["pending", "dead"], created_from_ms=5, created_before_ms=10**6)
+        ),
+        lambda store: store.outbox(MessageFilter("default", ["pending", "dead"], address="s1")),
     ],
 )
 def test_no_read_sorts_or_walks_more_than_it_answers(store: SqliteStore, read: Callable[[SqliteStore], object]) -> None:
@@ -364,7 +394,7 @@ def test_no_read_sorts_or_walks_more_than_it_answers(store: SqliteStore, read: C
     read(store)
     with store._reading() as connection:
         connection.set_trace_callback(None)
-        selects = [query for query in queries if query.startswith("SELECT")]
+        selects = [query for query in queries if query.lstrip().startswith("SELECT")]
         plans = [row[3] for query in selects for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
     assert plans
     bad = [

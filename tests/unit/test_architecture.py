@@ -22,13 +22,24 @@ OURS = ("proto", "service_kit", "requestor_app", "processor_app", "wsgi_requesto
 PRODUCT = tuple(name for name in OURS if name not in {"proto", "dev"})
 
 #: Pure decisions. A new domain module is added here.
-REQUESTOR_DOMAIN = ("requestor_app.domain", "requestor_app.tracking")
-PROCESSOR_DOMAIN = ("processor_app.domain",)
+REQUESTOR_DOMAIN = ("requestor_app.deliveries", "requestor_app.domain", "requestor_app.tracking")
+PROCESSOR_DOMAIN = (
+    "processor_app.domain",
+    "processor_app.steps",
+    "processor_app.delivery.breaker",
+    "processor_app.delivery.channel",
+    "processor_app.delivery.delivery",
+    "processor_app.delivery.doors",
+    "processor_app.delivery.lifecycle",
+    "processor_app.delivery.plan",
+    "processor_app.delivery.retries",
+    "processor_app.delivery.sellers",
+)
 #: What a domain module needs of the kit; all of it is pure.
 PURE_KIT = ("service_kit.errors", "service_kit.change", "service_kit.times", "service_kit.rules")
 
 REQUESTOR_VIEWS = ("requestor_app.api", "requestor_app.console")
-PROCESSOR_VIEWS = ("processor_app.api",)
+PROCESSOR_VIEWS = ("processor_app.api", "processor_app.replies.page")
 VIEWS = (*REQUESTOR_VIEWS, *PROCESSOR_VIEWS)
 EDGES = ("requestor_app.processor_client", "processor_app.rpc")
 BOOTSTRAPS = ("requestor_app.bootstrap", "processor_app.bootstrap")

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from processor_app.delivery.backlog import Backlog
+from processor_app.delivery.directory import SellerDirectory
+from processor_app.delivery.retries import RetrySchedule
+from processor_app.delivery.routes import RouteFinder
 from processor_app.domain import Answer, Close, OpenStream, OrderState, Reply
 from processor_app.orders import Orders
 from processor_app.streams import MAX_CONTROLS, GoingAway, Opened, Outlet, StreamHub, Superseded
@@ -33,7 +37,8 @@ def hub(store: SqliteStore) -> StreamHub:
 
 @pytest.fixture
 def orders(store: SqliteStore, hub: StreamHub) -> Orders:
-    return Orders(store, hub)
+    backlog = Backlog(RetrySchedule((1.0,)), places=1)
+    return Orders(store, hub, RouteFinder(SellerDirectory(store, announce=backlog.recheck), {}), backlog)
 
 
 class Call:

@@ -1,0 +1,104 @@
+"""The blueprint of deliveries: a view loads with a schema, calls the service, and answers."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import Blueprint, current_app
+
+from processor_app.api import schemas
+from processor_app.delivery.deliveries import Deliveries
+from processor_app.delivery.delivery import Delivery
+from processor_app.delivery.lifecycle import DeliveryNotFound, DeliveryNotRetryable
+from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.errors import StoreFull, StoreUnavailable
+from service_kit.storage.contract import MessageFilter
+from service_kit.times import rfc3339
+from service_kit.web.openapi import operation
+from service_kit.web.schemas import load_optional_body, load_query
+
+blueprint = Blueprint("deliveries", __name__, url_prefix="/api/v1/deliveries")
+
+_QUERY = schemas.DeliveryQuerySchema()
+_RETRY = schemas.RetrySchema()
+
+
+def _deliveries() -> Deliveries:
+    return cast("Deliveries", current_app.extensions["deliveries"])
+
+
+@blueprint.get("")
+@operation(
+    summary="List deliveries",
+    query=schemas.DeliveryQuerySchema,
+    answer=schemas.DeliveryListSchema,
+    errors=(StoreUnavailable,),
+)
+def list_deliveries() -> dict[str, Any]:
+    """Answer one page of deliveries, newest first."""
+    query = load_query(_QUERY)
+    page = _deliveries().page(_filter(query), cursor=query["cursor"], limit=query["limit"])
+    return {
+        "deliveries": [_delivery(ref, delivery) for ref, delivery in page.deliveries],
+        "states": _deliveries().counts(),
+        "next_cursor": page.next_cursor,
+    }
+
+
+@blueprint.post("/<delivery_id>/retry")
+@operation(
+    summary="Send a delivery again, now",
+    answer=schemas.DeliverySchema,
+    errors=(DeliveryNotFound, DeliveryNotRetryable, StoreUnavailable, StoreFull),
+)
+def retry(delivery_id: str) -> dict[str, Any]:
+    """Answer the delivery, which is pending again with a whole schedule of retries before it."""
+    return _delivery(*_deliveries().retry(DEFAULT_TENANT, delivery_id))
+
+
+@blueprint.post("/retry")
+@operation(
+    summary="Send many deliveries again, now",
+    body=schemas.RetrySchema,
+    body_required=False,
+    answer=schemas.RetriedSchema,
+    errors=(StoreUnavailable, StoreFull),
+)
+def retry_all() -> dict[str, Any]:
+    """Answer how many are pending again."""
+    retried = _deliveries().retry_all(_filter(load_optional_body(_RETRY)))
+    return {
+        "success": True,
+        "message": f"{retried.count} deliveries are sent again",
+        "count": retried.count,
+        "is_complete": retried.is_complete,
+    }
+
+
+def _filter(wanted: dict[str, Any]) -> MessageFilter:
+    times = {f"{name}_ms": wanted[name] for name in ("created_from", "created_before") if name in wanted}
+    return MessageFilter(
+        DEFAULT_TENANT,
+        states=(wanted["state"],) if "state" in wanted else (),
+        address=wanted.get("seller_id"),
+        key=wanted.get("order_req_id"),
+        **times,
+    )
+
+
+def _delivery(ref: Ref, delivery: Delivery) -> dict[str, Any]:
+    next_ms = delivery.next_attempt_ms
+    return {
+        "delivery_id": delivery.delivery_id,
+        "order_req_id": ref.key,
+        "follow_up_id": delivery.follow_up_id,
+        "seller_id": delivery.seller_id,
+        "channel": delivery.channel,
+        "state": str(delivery.state),
+        "attempts": delivery.attempts,
+        "uncertain": delivery.uncertain,
+        "last_error": delivery.last_error,
+        "created_at": rfc3339(delivery.created_ms),
+        "updated_at": rfc3339(delivery.updated_ms),
+        "next_attempt_at": None if next_ms is None else rfc3339(next_ms),
+    }

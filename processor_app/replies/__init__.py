@@ -1,0 +1,1 @@
+"""How sellers answer in a browser: signed links, and the page behind them."""
