@@ -13,7 +13,6 @@ from flask import Flask
 from processor_app.api.deliveries import blueprint as deliveries_blueprint
 from processor_app.api.orders import blueprint as orders_blueprint
 from processor_app.api.sellers import blueprint as sellers_blueprint
-from processor_app.delivery import webhook
 from processor_app.delivery.backlog import Backlog
 from processor_app.delivery.channel import Channel
 from processor_app.delivery.clerk import Clerk
@@ -58,6 +57,8 @@ from service_kit.web.server import WebServer
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 #: Between two runs of the cleanup; shorter with a shorter retention.
 CLEANUP_S = 600.0
+#: An attempt belongs to its worker for longer than it may take, since its claim and its outcome are written too.
+LEASE_STRETCH, LEASE_MARGIN_S = 1.25, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ def _build_delivery(
     sellers = SellerDirectory(store, announce=backlog.recheck)
     routes = RouteFinder(sellers, by_name)
     mail_timeout_s = 0.0 if settings.smtp_url is None else settings.smtp_url.timeout_s
+    timeout_s = max(settings.webhook_timeout_s, mail_timeout_s)
     courier = Courier(
         store,
         hub,
@@ -177,7 +179,7 @@ def _build_delivery(
         backlog,
         by_name,
         schedule=schedule,
-        attempt_timeout_s=max(webhook.DEFAULT_TIMEOUT_S, mail_timeout_s),
+        lease_s=timeout_s * LEASE_STRETCH + LEASE_MARGIN_S,
         reply_url=links.url_of,
     )
     dispatcher = Dispatcher(backlog, Clerk(store, hub, routes, backlog), courier, places=settings.delivery_threads)
@@ -189,7 +191,10 @@ def _channels(settings: ProcessorSettings, folder: Path) -> list[Channel]:
     carrier: MailCarrier = MailFolder(folder / "outbox")
     if server is not None:
         carrier = SmtpCarrier(server, own_name=settings.mail_from.domain)
-    return [EmailChannel(MailWriter(settings.mail_from), carrier), WebhookChannel(settings.webhook_allow_networks)]
+    return [
+        EmailChannel(MailWriter(settings.mail_from), carrier),
+        WebhookChannel(settings.webhook_allow_networks, timeout_s=settings.webhook_timeout_s),
+    ]
 
 
 def create_app(settings: ProcessorSettings | None = None) -> Flask:

@@ -63,6 +63,9 @@ class ProcessorSettings:
     mail_from: Mailbox = setting(
         Mailbox("orders@localhost"), parse=mailbox(), help="The sender of mail: an address, or a name and an address."
     )
+    webhook_timeout_s: float = setting(
+        15.0, parse=seconds(0.1, 300), help="How long one attempt to reach a webhook may take, in seconds."
+    )
     webhook_allow_networks: tuple[IpNetwork, ...] = setting(
         (),
         parse=networks(),

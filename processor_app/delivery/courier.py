@@ -26,8 +26,6 @@ from service_kit.times import now_ms
 
 #: The name of the channel that a receiver can end by an answer.
 WEBHOOK = "webhook"
-#: An attempt is looked at again so long after the time that it may take.
-LEASE_MARGIN_S = 5.0
 #: What failed together is not tried together again.
 _JITTER = (0.9, 1.1)
 _STORE_PAUSE_S = 0.5
@@ -63,7 +61,7 @@ class Courier:
         channels: Mapping[str, Channel],
         *,
         schedule: RetrySchedule,
-        attempt_timeout_s: float,
+        lease_s: float,
         reply_url: Callable[[ReplyLink, int], str],
     ) -> None:
         self._store = store
@@ -72,7 +70,7 @@ class Courier:
         self._backlog = backlog
         self._channels = channels
         self._schedule = schedule
-        self._lease_ms = int((attempt_timeout_s + LEASE_MARGIN_S) * 1000)
+        self._lease_ms = int(lease_s * 1000)
         self._reply_url = reply_url
         self._stopping = threading.Event()
 

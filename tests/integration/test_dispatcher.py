@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from processor_app import bootstrap
 from processor_app.bootstrap import Processor, build_processor
 from processor_app.delivery import courier, lifecycle
 from processor_app.delivery.channel import AttemptResult, Parcel, Seller, Verdict
@@ -320,8 +321,8 @@ def test_a_webhook_that_is_gone_is_disabled_and_works_again_when_its_url_is_put(
 
 
 def test_a_channel_that_breaks_its_promise_stops_no_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "LEASE_MARGIN_S", -14.9)
-    world.restart()
+    monkeypatch.setattr(bootstrap, "LEASE_MARGIN_S", 0.1)
+    world.restart(webhook_timeout_s=0.1)
     world.register()
     broken = iter([True] * 9)
 
@@ -497,8 +498,8 @@ def test_a_stop_lets_a_running_attempt_end(world: World) -> None:
 def test_an_attempt_that_outlasts_the_stop_is_made_again_when_its_lease_is_over(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "LEASE_MARGIN_S", -14.5)  # of the 15 s that an attempt may take
-    world.restart()
+    monkeypatch.setattr(bootstrap, "LEASE_MARGIN_S", 0.3)
+    world.restart(webhook_timeout_s=0.1)
     world.register()
     began, go_on = threading.Event(), threading.Event()
 
@@ -525,8 +526,8 @@ def test_an_attempt_that_outlasts_the_stop_is_made_again_when_its_lease_is_over(
 def test_an_error_at_any_step_loses_and_doubles_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(courier, "LEASE_MARGIN_S", -14.7)
-    world.restart()
+    monkeypatch.setattr(bootstrap, "LEASE_MARGIN_S", 0.2)
+    world.restart(webhook_timeout_s=0.1)
     world.register()
     hits = iter(range(1000))
 
