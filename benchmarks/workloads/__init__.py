@@ -1,0 +1,20 @@
+"""What is measured: each workload loads one contender that has just started and gives figures."""
+
+from __future__ import annotations
+
+from benchmarks.workloads.base import Bench, Workload
+from benchmarks.workloads.throughput import Duplicates, FanOut, FollowUps, Initiates
+
+
+def all_workloads() -> dict[str, Workload]:
+    """Every workload by its name, in the order in which they run."""
+    workloads: list[Workload] = [
+        *(Initiates(clients) for clients in (1, 16, 64)),
+        *(Duplicates(clients) for clients in (16, 64)),
+        *(FollowUps(clients) for clients in (16, 64)),
+        FanOut(16),
+    ]
+    return {workload.name: workload for workload in workloads}
+
+
+__all__ = ["Bench", "Workload", "all_workloads"]

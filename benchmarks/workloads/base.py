@@ -1,0 +1,120 @@
+"""What workloads have in common: sizes, the state of one run, and the steps that most of them take."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.calls import Address, Call, wait_until
+from benchmarks.contender import Contender
+from benchmarks.faults import BenchFault
+from benchmarks.load import LoadProcess, Outcome, Plan
+from benchmarks.summary import percentile
+
+#: How long live orders may take to be made, and streams to open.
+GROW_S = 300.0
+_GROW_CLIENTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How long and how large."""
+
+    load_s: float
+    warm_up_s: float
+    #: Live orders at which tracking is read.
+    tracking: tuple[int, ...]
+    #: Live orders at which memory and the cost of the next orders are taken.
+    growth: tuple[int, ...]
+    growth_block: int
+    #: Live orders of an idle and of a restarted service.
+    live: tuple[int, ...]
+    idle_s: float
+
+
+QUICK = Sizes(1.5, 0.5, (10, 300), (100, 300, 1_000), 300, (500,), 3.0)
+USUAL = Sizes(5.0, 1.0, (10, 1_000, 10_000), (100, 1_000, 3_000, 10_000), 2_000, (10_000,), 10.0)
+LONG = Sizes(
+    10.0, 2.0, (10, 1_000, 10_000), (100, 1_000, 3_000, 10_000, 30_000, 100_000), 2_000, (10_000, 100_000), 20.0
+)
+
+
+class Bench:
+    """One run of a workload on one contender."""
+
+    def __init__(self, contender: Contender, load: LoadProcess, sizes: Sizes) -> None:
+        self.contender = contender
+        self.sizes = sizes
+        self._load = load
+        self._orders = itertools.count()
+        #: The orders that were begun and are live, oldest first.
+        self.live: list[str] = []
+
+    def new_orders(self, count: int) -> list[str]:
+        """Ids that were not used in this run."""
+        return [f"order-{next(self._orders):07d}" for _ in range(count)]
+
+    def send(
+        self, calls: Sequence[Call], clients: int, *, seconds: float, repeat: bool = False, to: Address | None = None
+    ) -> Outcome:
+        """Send the calls and wait until they are answered."""
+        address = to or self.contender.front
+        outcome = self._load.run(Plan(address, [call.encode(address) for call in calls], clients, seconds, repeat))
+        self.contender.check()
+        if not outcome.took_s:
+            raise BenchFault(f"no success: {dict(outcome.errors)}")
+        return outcome
+
+    def grow_to(self, count: int) -> None:
+        """Begin orders until so many are live, and wait until their streams are open."""
+        missing = count - len(self.live)
+        most = self.contender.most_orders
+        if most is not None and count > most:
+            raise BenchFault(f"not asked to hold more than {most:,} live orders")
+        if missing > 0:
+            orders = self.new_orders(missing)
+            outcome = self.send([self.contender.initiate(o) for o in orders], _GROW_CLIENTS, seconds=GROW_S)
+            if len(outcome.took_s) < missing:
+                raise BenchFault(f"{len(outcome.took_s):,} of {missing:,} orders begun: {dict(outcome.errors)}")
+            self.live += orders
+        self.wait_for_streams()
+
+    def wait_for_streams(self, timeout_s: float = GROW_S) -> float:
+        """Wait until the stream of every live order is open; answers when that was seen."""
+        count = len(self.live)
+        return wait_until(
+            lambda: self.contender.streams_open() >= count, f"{count:,} open streams", timeout_s=timeout_s
+        )
+
+    def cpu_s(self) -> float:
+        """The CPU time that the contender's processes have used so far."""
+        return sum(process.cpu_s() for process in self.contender.processes.values())
+
+    def memory_bytes(self) -> int:
+        """The memory of the contender's processes."""
+        return sum(process.memory_bytes() for process in self.contender.processes.values())
+
+
+def answered(outcome: Outcome) -> dict[str, float]:
+    """The figures of the answers."""
+    return {
+        "per_s": outcome.per_s,
+        "p50_ms": percentile(outcome.took_s, 50) * 1000,
+        "p99_ms": percentile(outcome.took_s, 99) * 1000,
+        "errors": outcome.errors.total(),
+    }
+
+
+class Workload(ABC):
+    """One kind of work."""
+
+    name: str
+    title: str
+    #: The figure that ratios are made of.
+    primary: str = "per_s"
+
+    @abstractmethod
+    def measure(self, bench: Bench) -> dict[str, float]:
+        """Load the contender, which is warm, and give the figures of this run."""
