@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine, report
+from benchmarks import machine, profiling, report
 from benchmarks.contender import Contender
+from benchmarks.faults import BenchFault
 from benchmarks.load import LoadProcess
 from benchmarks.ours import SQLITE
 from benchmarks.registry import all_contenders
@@ -32,6 +33,7 @@ def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="runs of each contender (default: 3, quick: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
+    parser.add_argument("--profile", action="store_true", help="show where the time of our services goes, and stop")
     parser.add_argument("--store", default=SQLITE, metavar="URL", help="our store; {folder} and {role} are filled in")
     parser.add_argument("--list", action="store_true", help="show the names and stop")
     return parser.parse_args(words)
@@ -102,6 +104,17 @@ def run(
     return about, results
 
 
+def run_profile(console: Console, workloads: Sequence[Workload], contender: Contender, sizes: Sizes) -> int:
+    """Profile one contender."""
+    with LoadProcess() as load:
+        try:
+            profiling.profile(console, Runner(load, sizes, lambda _: None), workloads, contender)
+        except BenchFault as fault:
+            console.print(str(fault), markup=False)
+            return 1
+    return 0
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Read the command line, run, show."""
     arguments = read_arguments(words)
@@ -112,6 +125,9 @@ def main(words: Sequence[str] | None = None) -> int:
         console.print("workloads: ", ", ".join(known_workloads))
         console.print("contenders:", ", ".join(known_contenders))
         return 0
+    if arguments.profile:
+        names = arguments.names or profiling.DEFAULT
+        return run_profile(console, pick(names, known_workloads, known_contenders)[0], known_contenders["ours"], sizes)
     workloads, contenders = pick(arguments.names, known_workloads, known_contenders)
     contenders, left_out = able(contenders, console)
     rounds = arguments.rounds or (1 if arguments.quick else 3)

@@ -39,7 +39,7 @@ class Contender(ABC):
         """Why it cannot run here; None when it can."""
         return None
 
-    def prepare(self, say: Callable[[str], None]) -> None:
+    def prepare(self, say: Callable[[str], None]) -> None:  # noqa: B027 - most need nothing
         """Install what it needs beside the Python packages."""
 
     @abstractmethod

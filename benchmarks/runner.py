@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 
@@ -73,13 +73,19 @@ class Runner:
 
     def measure(self, workload: Workload, contender: Contender) -> dict[str, float]:
         """Start the contender, warm it up, measure, stop it."""
+        with self.warm(contender) as bench:
+            return workload.measure(bench)
+
+    @contextmanager
+    def warm(self, contender: Contender) -> Iterator[Bench]:
+        """The contender, freshly started in an empty folder and warm, for the time of the block."""
         folder = DATA / f"{contender.name}-{time.time_ns():x}"
         folder.mkdir(parents=True)
         try:
             contender.start(folder)
             bench = Bench(contender, self._load, self._sizes)
             warm_up(bench)
-            return workload.measure(bench)
+            yield bench
         finally:
             contender.stop()
             shutil.rmtree(folder, ignore_errors=True)

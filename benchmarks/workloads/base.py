@@ -15,6 +15,8 @@ from benchmarks.summary import percentile
 
 #: How long live orders may take to be made, and streams to open.
 GROW_S = 300.0
+#: Between two looks at what is not done yet; a look costs the contender a call.
+LOOK_S = 0.02
 _GROW_CLIENTS = 16
 
 
@@ -51,6 +53,8 @@ class Bench:
         self._orders = itertools.count()
         #: The orders that were begun and are live, oldest first.
         self.live: list[str] = []
+        #: How many calls of the latest load succeeded.
+        self.last_successes = 0
 
     def new_orders(self, count: int) -> list[str]:
         """Ids that were not used in this run."""
@@ -65,6 +69,7 @@ class Bench:
         self.contender.check()
         if not outcome.took_s:
             raise BenchFault(f"no success: {dict(outcome.errors)}")
+        self.last_successes = len(outcome.took_s)
         return outcome
 
     def grow_to(self, count: int) -> None:
@@ -85,7 +90,10 @@ class Bench:
         """Wait until the stream of every live order is open; answers when that was seen."""
         count = len(self.live)
         return wait_until(
-            lambda: self.contender.streams_open() >= count, f"{count:,} open streams", timeout_s=timeout_s
+            lambda: self.contender.streams_open() >= count,
+            f"{count:,} open streams",
+            timeout_s=timeout_s,
+            every_s=LOOK_S,
         )
 
     def cpu_s(self) -> float:

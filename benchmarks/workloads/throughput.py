@@ -8,7 +8,7 @@ from benchmarks.calls import wait_until
 from benchmarks.faults import NotOffered
 from benchmarks.load import Outcome
 from benchmarks.summary import percentile
-from benchmarks.workloads.base import GROW_S, Bench, Workload, answered
+from benchmarks.workloads.base import GROW_S, LOOK_S, Bench, Workload, answered
 
 #: More requests than any contender answers in a second; so many are made ready.
 _MOST_PER_S = 8_000
@@ -89,7 +89,10 @@ class FollowUps(Workload):
         accepted, wanted = len(outcome.took_s), frozenset(targets)
         with suppress(NotOffered):
             drained_s = wait_until(
-                lambda: contender.notes_at_processor(wanted) >= accepted, "the notes' relay", timeout_s=GROW_S
+                lambda: contender.notes_at_processor(wanted) >= accepted,
+                "the notes' relay",
+                timeout_s=GROW_S,
+                every_s=LOOK_S,
             )
             figures["done_per_s"] = accepted / (drained_s - outcome.began_s)
             figures["drain_s"] = drained_s - outcome.ended_s
