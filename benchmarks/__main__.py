@@ -120,7 +120,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = read_arguments(words)
     console = Console()
     sizes = sizes_of(arguments)
-    known_workloads, known_contenders = all_workloads(), all_contenders(arguments.store)
+    known_workloads, known_contenders = all_workloads(sizes), all_contenders(arguments.store)
     if arguments.list:
         console.print("workloads: ", ", ".join(known_workloads))
         console.print("contenders:", ", ".join(known_contenders))

@@ -51,11 +51,6 @@ class Contender(ABC):
         for process in reversed(self.processes.values()):
             process.kill()
 
-    def restart(self, role: str) -> None:
-        """Kill one process and start it again, without waiting for it."""
-        self.processes[role].kill()
-        self.processes[role].launch()
-
     def check(self) -> None:
         """Raise when a process has ended by itself."""
         for process in self.processes.values():

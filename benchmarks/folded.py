@@ -30,7 +30,7 @@ def read(text: str) -> Iterator[Stack]:
 
 
 def thread_name(frame: str) -> str:
-    """What the thread is for: "web" for each of "web-0", "web-1" …"""
+    """What the thread is for: "web" is the name of each of "web-0", "web-1" and so on."""
     found = _THREAD.fullmatch(frame)
     name = frame if found is None else found["name"] or "unnamed"
     return _NUMBERED.sub("", name) or "unnamed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import psutil
 from benchmarks.faults import BenchFault
 
 ROOT = Path(__file__).resolve().parent.parent
-STOP_S = 15.0
+END_S = 15.0
 
 #: Settings of the user's own services must not reach those that are measured.
 _OWN_PREFIXES = ("REQUESTOR_", "PROCESSOR_", "ORDER_COMMUNICATOR_")
@@ -41,9 +40,11 @@ class Process:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(_OWN_PREFIXES)}
         self._environment = {**inherited, "PYTHONUTF8": "1", **(environment or {})}
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_wanted = False
 
     def launch(self) -> None:
         """Start it and wait for nothing."""
+        self._is_wanted = True
         # In the project's folder, so that its packages are found; a group of its own keeps our Ctrl+C from it.
         with self.log_path.open("ab") as log:
             self._child = subprocess.Popen(
@@ -64,8 +65,8 @@ class Process:
         return self._child.pid
 
     def check(self) -> None:
-        """Raise when the process has ended, with the end of its log."""
-        if self._child is not None and self._child.poll() is not None:
+        """Raise when the process has ended by itself, with the end of its log."""
+        if self._is_wanted and self._child is not None and self._child.poll() is not None:
             tail = "\n".join(self.log_lines()[-15:])
             raise BenchFault(f"the {self.role} ended with status {self._child.returncode}:\n{tail}")
 
@@ -75,21 +76,12 @@ class Process:
 
     def kill(self) -> None:
         """End it and all that it started at once, without a chance to clean up."""
+        self._is_wanted = False
         if self._child is None or self._child.poll() is not None:
             return
         for process in self._family():
             process.kill()
-        self._child.wait(STOP_S)
-
-    def stop(self) -> None:
-        """Ask it to end; kill it when that takes too long."""
-        if self._child is None or self._child.poll() is not None:
-            return
-        self._child.send_signal(signal.SIGTERM)
-        try:
-            self._child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self._child.wait(END_S)
 
     # ---- what it uses
 

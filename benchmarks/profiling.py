@@ -53,7 +53,7 @@ def _record(
     spy: str, runner: Runner, workload: Workload, contender: Contender, *, form: str, ending: str
 ) -> dict[str, float]:
     """Run the workload under the profiler; answers the CPU time of each process per request in µs."""
-    with runner.warm(contender) as bench:
+    with runner.warm(contender, workload.warm_up_orders) as bench:
         before = {role: process.cpu_s() for role, process in contender.processes.items()}
         files = {process.pid: _path(contender, workload, role, ending) for role, process in contender.processes.items()}
         with _spying(spy, form, files):

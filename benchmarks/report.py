@@ -67,7 +67,10 @@ def print_tables(console: Console, workloads: Sequence[Workload], results: Resul
         for row in rows:
             if len(row) > 1:
                 table.add_row(*row)
-        console.print(table)
+        if table.row_count:
+            console.print(table)
+        else:
+            console.print(f"{workload.title} ({workload.name})", style="italic")
         for row in rows:
             if len(row) == 1:
                 console.print(row[0], markup=False)

@@ -14,12 +14,10 @@ from benchmarks.faults import BenchFault, NotOffered
 from benchmarks.load import LoadProcess
 from benchmarks.processes import ROOT
 from benchmarks.workloads import Bench, Workload
-from benchmarks.workloads.base import Sizes
+from benchmarks.workloads.base import CLIENTS, Sizes
 
 #: On the disk of the project: a temporary folder may lie in memory, where an fsync costs nothing.
 DATA = ROOT / "data" / "benchmarks"
-_WARM_UP_ORDERS = 256
-_WARM_UP_CLIENTS = 16
 
 
 @dataclass(slots=True)
@@ -73,33 +71,33 @@ class Runner:
 
     def measure(self, workload: Workload, contender: Contender) -> dict[str, float]:
         """Start the contender, warm it up, measure, stop it."""
-        with self.warm(contender) as bench:
+        with self.warm(contender, workload.warm_up_orders) as bench:
             return workload.measure(bench)
 
     @contextmanager
-    def warm(self, contender: Contender) -> Iterator[Bench]:
+    def warm(self, contender: Contender, orders: int) -> Iterator[Bench]:
         """The contender, freshly started in an empty folder and warm, for the time of the block."""
         folder = DATA / f"{contender.name}-{time.time_ns():x}"
         folder.mkdir(parents=True)
         try:
             contender.start(folder)
             bench = Bench(contender, self._load, self._sizes)
-            warm_up(bench)
+            warm_up(bench, orders)
             yield bench
         finally:
             contender.stop()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def warm_up(bench: Bench) -> None:
+def warm_up(bench: Bench, count: int) -> None:
     """Begin some orders, which stay live, and repeat them until the contender is warm."""
-    orders = bench.new_orders(_WARM_UP_ORDERS)
+    orders = bench.new_orders(count)
     calls = [bench.contender.initiate(order) for order in orders]
-    outcome = bench.send(calls, _WARM_UP_CLIENTS, seconds=60)
+    outcome = bench.send(calls, CLIENTS, seconds=60)
     if outcome.errors:
         raise BenchFault(f"the warm-up failed: {dict(outcome.errors)}")
     bench.live += orders
     again = [bench.contender.duplicate(order) for order in orders]
-    bench.send(again, _WARM_UP_CLIENTS, seconds=bench.sizes.warm_up_s, repeat=True)
+    bench.send(again, CLIENTS, seconds=bench.sizes.warm_up_s, repeat=True)
     with suppress(NotOffered):
         bench.wait_for_streams()

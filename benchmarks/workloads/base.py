@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.calls import Address, Call, wait_until
 from benchmarks.contender import Contender
-from benchmarks.faults import BenchFault
+from benchmarks.faults import BenchFault, NotOffered
 from benchmarks.load import LoadProcess, Outcome, Plan
 from benchmarks.summary import percentile
 
@@ -17,7 +17,8 @@ from benchmarks.summary import percentile
 GROW_S = 300.0
 #: Between two looks at what is not done yet; a look costs the contender a call.
 LOOK_S = 0.02
-_GROW_CLIENTS = 16
+#: Clients of what is not about their number.
+CLIENTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,20 @@ class Bench:
 
     def grow_to(self, count: int) -> None:
         """Begin orders until so many are live, and wait until their streams are open."""
-        missing = count - len(self.live)
+        if count > len(self.live):
+            self.begin(count - len(self.live))
+
+    def begin(self, count: int) -> float:
+        """Begin so many orders; answers the seconds from the first request until every stream is open."""
         most = self.contender.most_orders
-        if most is not None and count > most:
-            raise BenchFault(f"not asked to hold more than {most:,} live orders")
-        if missing > 0:
-            orders = self.new_orders(missing)
-            outcome = self.send([self.contender.initiate(o) for o in orders], _GROW_CLIENTS, seconds=GROW_S)
-            if len(outcome.took_s) < missing:
-                raise BenchFault(f"{len(outcome.took_s):,} of {missing:,} orders begun: {dict(outcome.errors)}")
-            self.live += orders
-        self.wait_for_streams()
+        if most is not None and len(self.live) + count > most:
+            raise NotOffered(f"not asked to hold more than {most:,} live orders")
+        orders = self.new_orders(count)
+        outcome = self.send([self.contender.initiate(o) for o in orders], CLIENTS, seconds=GROW_S)
+        if len(outcome.took_s) < count:
+            raise BenchFault(f"{len(outcome.took_s):,} of {count:,} orders begun: {dict(outcome.errors)}")
+        self.live += orders
+        return self.wait_for_streams() - outcome.began_s
 
     def wait_for_streams(self, timeout_s: float = GROW_S) -> float:
         """Wait until the stream of every live order is open; answers when that was seen."""
@@ -122,6 +126,8 @@ class Workload(ABC):
     title: str
     #: The figure that ratios are made of.
     primary: str = "per_s"
+    #: Live orders that the warm-up leaves.
+    warm_up_orders: int = 256
 
     @abstractmethod
     def measure(self, bench: Bench) -> dict[str, float]:
