@@ -75,8 +75,8 @@ def able(contenders: Sequence[Contender], console: Console) -> tuple[list[Conten
         if reason is None:
             try:
                 contender.prepare(lambda text: console.print(text, markup=False))
-            except OSError as error:
-                reason = str(error)
+            except (BenchFault, OSError) as fault:
+                reason = str(fault)
         if reason is not None:
             left_out[contender.name] = reason
             console.print(f"{contender.name} is left out: {reason}", markup=False)

@@ -18,6 +18,8 @@ from benchmarks.workloads.base import CLIENTS, Sizes
 
 #: On the disk of the project: a temporary folder may lie in memory, where an fsync costs nothing.
 DATA = ROOT / "data" / "benchmarks"
+#: How long the first streams may take.
+_WARM_S = 30.0
 
 
 @dataclass(slots=True)
@@ -100,4 +102,4 @@ def warm_up(bench: Bench, count: int) -> None:
     again = [bench.contender.duplicate(order) for order in orders]
     bench.send(again, CLIENTS, seconds=bench.sizes.warm_up_s, repeat=True)
     with suppress(NotOffered):
-        bench.wait_for_streams()
+        bench.wait_for_streams(timeout_s=_WARM_S)

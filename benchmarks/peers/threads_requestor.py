@@ -132,9 +132,7 @@ def tracking_status() -> dict[str, Any]:
     return {
         "total_orders": len(known),
         "active_streams": len(known),
-        "tracked_order_ids": [
-            order_id for order_id, _ in islice(reversed(known), int(request.args.get("limit", PAGE)))
-        ],
+        "tracked_order_ids": [order_id for order_id, _ in newest],
         "open_streams": sum(order.is_open for _, order in known),
     }
 
