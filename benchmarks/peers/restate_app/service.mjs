@@ -25,10 +25,11 @@ function opened(order, attempt) {
 
 const orders = restate.workflow({
   name: "orders",
+  // A live order has a live run, as it has a live stream elsewhere; by default a run is suspended after a minute.
+  options: { inactivityTimeout: { hours: 1 } },
   handlers: {
     // Begins the order: its input is in the journal, and the stream of the order is this run.
-    run: async (ctx, order) => {
-      ctx.set("order", order);
+    run: async (ctx) => {
       opened(ctx.key, ctx.request());
       await ctx.promise("closed");
     },
@@ -39,8 +40,8 @@ const orders = restate.workflow({
       return { success: true, order_req_id: ctx.key, follow_up_id: note.follow_up_id };
     },
     tracking: async (ctx) => {
-      const order = await ctx.get("order");
-      return { order_req_id: ctx.key, session: order?.session_id, is_stream_active: order !== null };
+      const closed = await ctx.promise("closed").peek();
+      return { order_req_id: ctx.key, is_stream_active: closed === undefined };
     },
   },
 });
