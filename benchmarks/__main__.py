@@ -7,20 +7,24 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine, profiling, report
+from benchmarks import machine, profiling, publish, report
+from benchmarks.choice import pick
 from benchmarks.contender import Contender
 from benchmarks.faults import BenchFault
 from benchmarks.load import LoadProcess
 from benchmarks.ours import SQLITE
+from benchmarks.paths import DATA
 from benchmarks.registry import all_contenders
-from benchmarks.runner import DATA, Results, Runner
+from benchmarks.results import Document, Results, document, merged
+from benchmarks.runner import Runner
+from benchmarks.sizes import LONG, QUICK, USUAL, Sizes
 from benchmarks.workloads import Workload, all_workloads
-from benchmarks.workloads.base import LONG, QUICK, USUAL, Sizes
+
+INTERRUPTED = 130
 
 
 def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -33,6 +37,13 @@ def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="runs of each contender (default: 3, quick: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
+    parser.add_argument(
+        "--publish",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="write the results into docs/; with files that --json has written, merge them and run nothing",
+    )
     parser.add_argument("--profile", action="store_true", help="show where the time of our services goes, and stop")
     parser.add_argument("--store", default=SQLITE, metavar="URL", help="our store; {folder} and {role} are filled in")
     parser.add_argument("--list", action="store_true", help="show the names and stop")
@@ -44,27 +55,6 @@ def sizes_of(arguments: argparse.Namespace) -> Sizes:
     if arguments.quick:
         return QUICK
     return LONG if arguments.long else USUAL
-
-
-def pick(
-    names: Sequence[str], workloads: dict[str, Workload], contenders: dict[str, Contender]
-) -> tuple[list[Workload], list[Contender]]:
-    """What the names name. A name is a contender's whole name or the beginning of workloads' names."""
-    some_workloads: dict[str, Workload] = {}
-    some_contenders: dict[str, Contender] = {}
-    for name in names:
-        if name in contenders:
-            some_contenders[name] = contenders[name]
-            continue
-        found = {key: workload for key, workload in workloads.items() if key == name or key.startswith(f"{name}-")}
-        if not found:
-            raise SystemExit(f"dev.py bench: {name} is neither a workload nor a contender; --list shows them")
-        some_workloads |= found
-    # In our own order, whatever the order of the names is.
-    return (
-        [workload for key, workload in workloads.items() if key in (some_workloads or workloads)],
-        [contender for key, contender in contenders.items() if key in (some_contenders or contenders)],
-    )
 
 
 def able(contenders: Sequence[Contender], console: Console) -> tuple[list[Contender], dict[str, str]]:
@@ -85,61 +75,80 @@ def able(contenders: Sequence[Contender], console: Console) -> tuple[list[Conten
 
 def run(
     console: Console, workloads: Sequence[Workload], contenders: Sequence[Contender], sizes: Sizes, rounds: int
-) -> tuple[dict[str, Any], Results]:
-    """Measure everything, with a progress bar."""
+) -> Document:
+    """Measure everything, with a progress bar. After Ctrl+C, what there is."""
+    results = Results()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # A slow refresh: what draws the bar takes CPU from what is measured.
     with LoadProcess() as load, Progress(*columns, console=console, refresh_per_second=1) as bar:
         task = bar.add_task("the machine", total=len(workloads) * rounds * len(contenders))
-        about = machine.describe(DATA) | {"generator": machine.generator_ceiling(load), "rounds": rounds}
-        started = False
-
-        def on_step(text: str) -> None:
-            nonlocal started
-            bar.update(task, description=text, advance=1 if started else 0)
-            started = True
-
-        results = Runner(load, sizes, on_step).run(workloads, contenders, rounds)
-        bar.update(task, description="done", advance=1)
-    return about, results
-
-
-def run_profile(console: Console, workloads: Sequence[Workload], contender: Contender, sizes: Sizes) -> int:
-    """Profile one contender."""
-    with LoadProcess() as load:
+        about = machine.describe(DATA) | {"generator": machine.generator_ceiling(load)}
+        about |= {"size": sizes.name, "rounds": rounds}
+        runner = Runner(load, sizes, on_begin=lambda text: bar.update(task, description=text))
         try:
-            profiling.profile(console, Runner(load, sizes, lambda _: None), workloads, contender)
-        except BenchFault as fault:
-            console.print(str(fault), markup=False)
-            return 1
-    return 0
+            for _ in runner.run(workloads, contenders, rounds, results):
+                bar.advance(task)
+        except KeyboardInterrupt:
+            console.print("stopped: what follows is not complete")
+    return document(about, workloads, results)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Read the command line, run, show."""
-    arguments = read_arguments(words)
-    console = Console()
+def show(console: Console, found: Document) -> None:
+    """All tables on the terminal."""
+    for grid in report.grids(found):
+        report.print_grid(console, grid)
+    goals = report.goal_grid(found)
+    if goals.rows and found["about"]["size"] != QUICK.name:
+        report.print_grid(console, goals)
+    generator = found["about"]["generator"]
+    console.print(f"load generator: {generator['per_s']:,} calls/s, {generator['cpu_us']} µs of CPU each")
+
+
+def run_profile(console: Console, workloads: Sequence[Workload], contender: Contender, sizes: Sizes) -> None:
+    """Profile one contender under each workload."""
+    with LoadProcess() as load:
+        profiling.profile(console, Runner(load, sizes, on_begin=console.print), workloads, contender)
+
+
+def carry_out(arguments: argparse.Namespace, console: Console) -> None:
+    """Do what the command line asks for."""
+    if arguments.publish:
+        publish.publish(merged([json.loads(path.read_text(encoding="utf-8")) for path in arguments.publish]))
+        return
     sizes = sizes_of(arguments)
     known_workloads, known_contenders = all_workloads(sizes), all_contenders(arguments.store)
     if arguments.list:
         console.print("workloads: ", ", ".join(known_workloads))
         console.print("contenders:", ", ".join(known_contenders))
-        return 0
+        return
     if arguments.profile:
-        names = arguments.names or profiling.DEFAULT
-        return run_profile(console, pick(names, known_workloads, known_contenders)[0], known_contenders["ours"], sizes)
+        workloads, _ = pick(arguments.names or profiling.DEFAULT, known_workloads, known_contenders)
+        run_profile(console, workloads, known_contenders["ours"], sizes)
+        return
     workloads, contenders = pick(arguments.names, known_workloads, known_contenders)
     contenders, left_out = able(contenders, console)
-    rounds = arguments.rounds or (1 if arguments.quick else 3)
-    about, results = run(console, workloads, contenders, sizes, rounds)
-    about["left_out"] = left_out
-    report.print_tables(console, workloads, results)
-    console.print(f"load generator: {about['generator']['per_s']:,} requests/s, {about['generator']['cpu_us']} µs each")
+    found = run(console, workloads, contenders, sizes, arguments.rounds or sizes.rounds)
+    found["about"]["left_out"] = left_out
+    show(console, found)
     if arguments.json is not None:
-        document = report.as_json(about, workloads, results)
-        arguments.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     if arguments.markdown is not None:
-        arguments.markdown.write_text(report.markdown(workloads, results), encoding="utf-8")
+        arguments.markdown.write_text(report.markdown(found), encoding="utf-8")
+    if arguments.publish is not None:
+        publish.publish(found)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Read the command line and carry it out; answers the exit status."""
+    arguments = read_arguments(words)
+    console = Console()
+    try:
+        carry_out(arguments, console)
+    except BenchFault as fault:
+        console.print(f"dev.py bench: {fault}", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

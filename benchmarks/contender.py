@@ -70,6 +70,10 @@ class Contender(ABC):
     def follow_up(self, order: str, note: str) -> Call:
         """Add a note to a live order."""
 
+    def follow_up_without_processor(self, order: str, note: str) -> Call:
+        """Add a note that is answered as soon as it is kept, also while the processor is down."""
+        return self.follow_up(order, note)
+
     def tracking(self, order: str) -> Call:
         """Show the tracking of one order."""
         raise NotOffered("no tracking of an order")

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.calls import Address, Call
 from benchmarks.load import LoadProcess, Outcome, Plan
-from benchmarks.processes import ROOT
+from benchmarks.paths import ROOT
 
 _PACKAGES = ("flask", "waitress", "marshmallow", "grpcio", "protobuf", "fastapi", "uvicorn", "dbos")
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -32,7 +32,8 @@ METRICS = {
     "open_p50_ms": Metric("open p50", "ms", 1),
     "open_p99_ms": Metric("open p99", "ms", 1),
     "drain_s": Metric("drain", "s", 2),
-    "cpu_us": Metric("CPU per request", "µs"),
+    "cpu_requestor_us": Metric("CPU of requestor per request", "µs"),
+    "cpu_processor_us": Metric("CPU of processor per request", "µs"),
     "errors": Metric("errors"),
     "id_per_s": Metric("tracking/{id}", "1/s", more_is_better=True),
     "id_p99_ms": Metric("p99", "ms", 1),
@@ -52,8 +53,10 @@ METRICS = {
 
 def metric_of(name: str) -> Metric:
     """The metric of a figure; ``name@size`` is the figure at a size."""
-    base, _, size = name.partition("@")
-    metric = METRICS[base]
-    if not size:
-        return metric
-    return Metric(f"{metric.title} at {int(size):,}", metric.unit, metric.digits, metric.more_is_better)
+    return METRICS[name.partition("@")[0]]
+
+
+def size_of(name: str) -> int | None:
+    """The size at which a figure was taken; None when it has none."""
+    _, _, size = name.partition("@")
+    return int(size) if size else None

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from benchmarks.calls import Call
 from benchmarks.contender import Pair, python
-from benchmarks.processes import ROOT, Process
+from benchmarks.paths import ROOT
+from benchmarks.processes import Process
 
 #: The store's URL; ``{folder}`` and ``{role}`` are filled in.
 SQLITE = "sqlite:///{folder}/{role}.db"

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.faults import BenchFault
+from benchmarks.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 END_S = 15.0
 
 #: Settings of the user's own services must not reach those that are measured.

@@ -17,7 +17,8 @@ from rich.table import Table
 from benchmarks import folded
 from benchmarks.contender import Contender
 from benchmarks.faults import BenchFault
-from benchmarks.runner import DATA, Runner
+from benchmarks.paths import DATA
+from benchmarks.runner import Runner
 from benchmarks.workloads import Workload
 
 FOLDER = DATA / "profiles"
@@ -54,14 +55,11 @@ def _record(
 ) -> dict[str, float]:
     """Run the workload under the profiler; answers the CPU time of each process per request in µs."""
     with runner.warm(contender, workload.warm_up_orders) as bench:
-        before = {role: process.cpu_s() for role, process in contender.processes.items()}
+        before = bench.cpu_s()
         files = {process.pid: _path(contender, workload, role, ending) for role, process in contender.processes.items()}
         with _spying(spy, form, files):
             workload.measure(bench)
-        requests = bench.last_successes
-        return {
-            role: 1e6 * (process.cpu_s() - before[role]) / requests for role, process in contender.processes.items()
-        }
+        return {role: 1e6 * (cpu_s - before[role]) / bench.last_successes for role, cpu_s in bench.cpu_s().items()}
 
 
 @contextmanager

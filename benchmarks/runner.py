@@ -6,64 +6,40 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from http.client import HTTPException
 
 from benchmarks.contender import Contender
 from benchmarks.faults import BenchFault, NotOffered
 from benchmarks.load import LoadProcess
-from benchmarks.processes import ROOT
+from benchmarks.paths import DATA
+from benchmarks.results import Results
+from benchmarks.sizes import Sizes
 from benchmarks.workloads import Bench, Workload
-from benchmarks.workloads.base import CLIENTS, Sizes
+from benchmarks.workloads.base import CLIENTS
 
-#: On the disk of the project: a temporary folder may lie in memory, where an fsync costs nothing.
-DATA = ROOT / "data" / "benchmarks"
 #: How long the first streams may take.
 _WARM_S = 30.0
-
-
-@dataclass(slots=True)
-class Results:
-    """The figures of all runs."""
-
-    #: By workload, contender and figure: one value for each round.
-    figures: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
-    #: By workload and contender: why there is none.
-    gaps: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def add(self, workload: str, contender: str, figures: dict[str, float]) -> None:
-        """Add the figures of one run."""
-        known = self.figures.setdefault(workload, {}).setdefault(contender, {})
-        for name, value in figures.items():
-            known.setdefault(name, []).append(value)
-
-    def give_up(self, workload: str, contender: str, reason: str) -> None:
-        """Note why a contender has no figures, or no more of them."""
-        self.gaps.setdefault(workload, {})[contender] = reason
-
-    def has_gap(self, workload: str, contender: str) -> bool:
-        """Whether the contender was given up."""
-        return contender in self.gaps.get(workload, {})
 
 
 class Runner:
     """Runs workloads."""
 
-    def __init__(self, load: LoadProcess, sizes: Sizes, on_step: Callable[[str], None]) -> None:
+    def __init__(self, load: LoadProcess, sizes: Sizes, on_begin: Callable[[str], None]) -> None:
         self._load = load
         self._sizes = sizes
-        self._on_step = on_step
+        self._on_begin = on_begin
 
-    def run(self, workloads: Sequence[Workload], contenders: Sequence[Contender], rounds: int) -> Results:
-        """Run each workload for some rounds; in a round every contender has its turn."""
-        results = Results()
+    def run(
+        self, workloads: Sequence[Workload], contenders: Sequence[Contender], rounds: int, results: Results
+    ) -> Iterator[None]:
+        """Run each workload for some rounds, in each of which every contender has its turn; yields after each run."""
         for workload in workloads:
             for number in range(rounds):
                 for contender in contenders:
-                    self._on_step(f"{workload.name} {number + 1}/{rounds}: {contender.name}")
+                    self._on_begin(f"{workload.name} {number + 1}/{rounds}: {contender.name}")
                     if not results.has_gap(workload.name, contender.name):
                         self._run_one(workload, contender, results)
-        return results
+                    yield
 
     def _run_one(self, workload: Workload, contender: Contender, results: Results) -> None:
         try:

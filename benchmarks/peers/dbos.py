@@ -17,7 +17,7 @@ class Dbos(Contender):
     """A workflow for each order, whose id is the order's."""
 
     name: ClassVar[str] = "dbos"
-    description: ClassVar[str] = "DBOS Transact on SQLite behind FastAPI: a workflow for each order, in one process"
+    description: ClassVar[str] = "DBOS Transact on SQLite (WAL) behind FastAPI: a workflow for each order, one process"
     is_durable: ClassVar[bool] = True
     #: It begins some hundred a second at most, and ten thousand would take minutes.
     most_orders: ClassVar[int | None] = 3_000

@@ -113,6 +113,9 @@ class Restate(Contender):
     def follow_up(self, order: str, note: str) -> Call:
         return Call(f"/orders/{order}/followup", follow_up_body(order, note))
 
+    def follow_up_without_processor(self, order: str, note: str) -> Call:
+        return Call(f"/orders/{order}/followup/send", follow_up_body(order, note))
+
     def tracking(self, order: str) -> Call:
         return Call(f"/orders/{order}/tracking", {})
 

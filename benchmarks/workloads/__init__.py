@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.workloads.base import Bench, Sizes, Workload
+from benchmarks.sizes import Sizes
+from benchmarks.workloads.base import Bench, Workload
 from benchmarks.workloads.live import Growth, Idle, Tracking
 from benchmarks.workloads.restart import Restart
 from benchmarks.workloads.throughput import Duplicates, FanOut, FollowUps, Initiates
@@ -23,4 +24,4 @@ def all_workloads(sizes: Sizes) -> dict[str, Workload]:
     return {workload.name: workload for workload in workloads}
 
 
-__all__ = ["Bench", "Sizes", "Workload", "all_workloads"]
+__all__ = ["Bench", "Workload", "all_workloads"]

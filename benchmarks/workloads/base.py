@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from benchmarks.calls import Address, Call, wait_until
 from benchmarks.contender import Contender
 from benchmarks.faults import BenchFault, NotOffered
 from benchmarks.load import LoadProcess, Outcome, Plan
+from benchmarks.sizes import Sizes
 from benchmarks.summary import percentile
 
 #: How long live orders may take to be made, and streams to open.
@@ -19,29 +19,6 @@ GROW_S = 300.0
 LOOK_S = 0.02
 #: Clients of what is not about their number.
 CLIENTS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How long and how large."""
-
-    load_s: float
-    warm_up_s: float
-    #: Live orders at which tracking is read.
-    tracking: tuple[int, ...]
-    #: Live orders at which memory and the cost of the next orders are taken.
-    growth: tuple[int, ...]
-    growth_block: int
-    #: Live orders of an idle and of a restarted service.
-    live: tuple[int, ...]
-    idle_s: float
-
-
-QUICK = Sizes(1.5, 0.5, (10, 300), (100, 300, 1_000), 300, (500,), 3.0)
-USUAL = Sizes(5.0, 1.0, (10, 1_000, 10_000), (100, 1_000, 3_000, 10_000), 2_000, (10_000,), 10.0)
-LONG = Sizes(
-    10.0, 2.0, (10, 1_000, 10_000), (100, 1_000, 3_000, 10_000, 30_000, 100_000), 2_000, (10_000, 100_000), 20.0
-)
 
 
 class Bench:
@@ -100,9 +77,13 @@ class Bench:
             every_s=LOOK_S,
         )
 
-    def cpu_s(self) -> float:
-        """The CPU time that the contender's processes have used so far."""
-        return sum(process.cpu_s() for process in self.contender.processes.values())
+    def cpu_s(self) -> dict[str, float]:
+        """The CPU time that each of the contender's processes has used so far."""
+        return {role: process.cpu_s() for role, process in self.contender.processes.items()}
+
+    def cpu_us_since(self, before: dict[str, float], requests: int) -> dict[str, float]:
+        """The figures of the CPU time that each request has cost since `cpu_s` gave ``before``."""
+        return {f"cpu_{role}_us": 1e6 * (cpu_s - before[role]) / requests for role, cpu_s in self.cpu_s().items()}
 
     def memory_bytes(self) -> int:
         """The memory of the contender's processes."""

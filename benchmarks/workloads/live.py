@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import time
 from contextlib import suppress
-from itertools import pairwise
 
 from benchmarks.faults import NotOffered
+from benchmarks.sizes import Sizes, growth_steps
 from benchmarks.summary import change_over_sizes, percentile
-from benchmarks.workloads.base import CLIENTS, Bench, Sizes, Workload
+from benchmarks.workloads.base import CLIENTS, Bench, Workload
 
 #: Reads that are made ready; they are repeated.
 _READS = 20_000
@@ -73,17 +73,6 @@ class Growth(Workload):
         return figures
 
 
-def growth_steps(sizes: Sizes, most_orders: int | None) -> list[tuple[int, int]]:
-    """The sizes at which an order's cost is taken, each with the number of further orders that are timed there."""
-    most = most_orders or sizes.growth[-1] + sizes.growth_block
-    steps = [
-        (size, min(sizes.growth_block, following - size, most - size))
-        for size, following in pairwise([*sizes.growth, sizes.growth[-1] + sizes.growth_block])
-    ]
-    # Fewer say too little about the time of one.
-    return [(size, block) for size, block in steps if block >= sizes.growth[0]]
-
-
 class Idle(Workload):
     """The CPU that live orders cost while nothing happens."""
 
@@ -98,13 +87,12 @@ class Idle(Workload):
         bench.wait_for_streams()
         bench.grow_to(self.live)
         time.sleep(SETTLE_S)
-        processes = bench.contender.processes
-        began_s, before = time.perf_counter(), {role: process.cpu_s() for role, process in processes.items()}
+        began_s, before = time.perf_counter(), bench.cpu_s()
         time.sleep(bench.sizes.idle_s)
         took_s = time.perf_counter() - began_s
-        shares = {role: 100 * (process.cpu_s() - before[role]) / took_s for role, process in processes.items()}
+        shares = {role: 100 * (cpu_s - before[role]) / took_s for role, cpu_s in bench.cpu_s().items()}
         return {
             **{f"idle_{role}_percent": share for role, share in shares.items()},
             "idle_percent": max(shares.values()),
-            "threads": max(process.threads() for process in processes.values()),
+            "threads": max(process.threads() for process in bench.contender.processes.values()),
         }

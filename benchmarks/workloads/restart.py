@@ -54,7 +54,7 @@ class Restart(Workload):
 
     def _add_notes(self, bench: Bench) -> None:
         """Have notes accepted, which the processor need not have."""
-        calls = [bench.contender.follow_up(order, f"late-{order}") for order in bench.live[-_NOTES:]]
+        calls = [bench.contender.follow_up_without_processor(order, f"late-{order}") for order in bench.live[-_NOTES:]]
         outcome = bench.send(calls, CLIENTS, seconds=30)
         if outcome.errors:
             raise BenchFault(f"notes refused: {dict(outcome.errors)}")

@@ -38,8 +38,7 @@ class Initiates(Workload):
             all_open_s = bench.wait_for_streams(timeout_s=60)
             figures["done_per_s"] = len(outcome.took_s) / (all_open_s - outcome.began_s)
             figures |= opened(outcome, orders, contender.opening_times())
-        figures["cpu_us"] = 1e6 * (bench.cpu_s() - cpu_s) / len(outcome.took_s)
-        return figures
+        return figures | bench.cpu_us_since(cpu_s, len(outcome.took_s))
 
 
 def opened(outcome: Outcome, orders: list[str], times: dict[str, float]) -> dict[str, float]:
@@ -67,7 +66,7 @@ class Duplicates(Workload):
         cpu_s = bench.cpu_s()
         calls = [bench.contender.duplicate(order) for order in targets]
         outcome = bench.send(calls, self.clients, seconds=bench.sizes.load_s, repeat=True)
-        return answered(outcome) | {"cpu_us": 1e6 * (bench.cpu_s() - cpu_s) / len(outcome.took_s)}
+        return answered(outcome) | bench.cpu_us_since(cpu_s, len(outcome.took_s))
 
 
 class FollowUps(Workload):
@@ -96,8 +95,7 @@ class FollowUps(Workload):
             )
             figures["done_per_s"] = accepted / (drained_s - outcome.began_s)
             figures["drain_s"] = drained_s - outcome.ended_s
-        figures["cpu_us"] = 1e6 * (bench.cpu_s() - cpu_s) / accepted
-        return figures
+        return figures | bench.cpu_us_since(cpu_s, accepted)
 
 
 class FanOut(Workload):
@@ -134,5 +132,4 @@ class FanOut(Workload):
         figures = answered(outcome)
         figures["done_per_s"] = len(outcome.took_s) / (done_s - outcome.began_s)
         figures["drain_s"] = done_s - outcome.ended_s
-        figures["cpu_us"] = 1e6 * (bench.cpu_s() - cpu_s) / len(outcome.took_s)
-        return figures
+        return figures | bench.cpu_us_since(cpu_s, len(outcome.took_s))
