@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import selectors
+import signal
 import socket
 import time
 from array import array
@@ -69,7 +70,10 @@ class LoadProcess:
     """A process of its own that runs plans, so that nothing else slows the generator down."""
 
     def __init__(self) -> None:
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        # On Ctrl+C it ends without a word: there is nothing to tidy up in it.
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+        )
 
     def __enter__(self) -> LoadProcess:
         return self

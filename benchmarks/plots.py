@@ -122,7 +122,7 @@ def _draw_bars(bars: Bars, path: Path, title: str, unit: str, *, is_log: bool = 
         )
     axes.set_xticks(range(len(groups)), list(groups))
     if is_log:
-        axes.set_yscale("log")
+        _make_log(axes, "y")
     _save(figure, axes, path)
     return True
 
@@ -143,14 +143,22 @@ def _draw_lines(lines: Lines, path: Path, title: str, unit: str, *, is_log: bool
             markersize=4,
             capsize=2,
         )
-    axes.set_xscale("log")
+    _make_log(axes, "x")
     axes.set_xlabel("live orders")
     if is_log:
-        axes.set_yscale("log")
+        _make_log(axes, "y")
     else:
         axes.set_ylim(bottom=0)
     _save(figure, axes, path)
     return True
+
+
+def _make_log(axes: Any, name: str) -> None:
+    """Give the x or the y axis a logarithmic scale with plain numbers."""
+    axes.set(**{f"{name}scale": "log"})
+    axis = getattr(axes, f"{name}axis")
+    axis.set_major_formatter("{x:,g}")
+    axis.set_minor_formatter("")
 
 
 def _whiskers(spreads: Sequence[Spread]) -> list[list[float]]:

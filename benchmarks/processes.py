@@ -38,7 +38,8 @@ class Process:
         self.log_path = folder / f"{role}.log"
         self._command = [str(word) for word in command]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(_OWN_PREFIXES)}
-        self._environment = {**inherited, "PYTHONUTF8": "1", **(environment or {})}
+        # What it leaves in a temporary folder when it is killed goes with the folder of the run.
+        self._environment = {**inherited, "PYTHONUTF8": "1", "TMPDIR": str(folder), **(environment or {})}
         self._child: subprocess.Popen[bytes] | None = None
         self._is_wanted = False
 
