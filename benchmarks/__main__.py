@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -90,6 +92,7 @@ def run(
                 bar.advance(task)
         except KeyboardInterrupt:
             console.print("stopped: what follows is not complete")
+            about["stopped"] = True
     return document(about, workloads, results)
 
 
@@ -97,7 +100,7 @@ def show(console: Console, found: Document) -> None:
     """All tables on the terminal."""
     for grid in report.grids(found):
         report.print_grid(console, grid)
-    goals = report.goal_grid(found)
+    goals = report.goal_grid(found, with_unmeasured=False)
     if goals.rows and found["about"]["size"] != QUICK.name:
         report.print_grid(console, goals)
     generator = found["about"]["generator"]
@@ -134,14 +137,22 @@ def carry_out(arguments: argparse.Namespace, console: Console) -> None:
         arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     if arguments.markdown is not None:
         arguments.markdown.write_text(report.markdown(found), encoding="utf-8")
-    if arguments.publish is not None:
+    if arguments.publish is not None and "stopped" not in found["about"]:
         publish.publish(found)
+
+
+def end_in_order(_number: int, _frame: FrameType | None) -> None:
+    """Take a request to end for a Ctrl+C, so that no contender is left running."""
+    raise KeyboardInterrupt
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Read the command line and carry it out; answers the exit status."""
     arguments = read_arguments(words)
     console = Console()
+    for name in ("SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end_in_order)
     try:
         carry_out(arguments, console)
     except BenchFault as fault:

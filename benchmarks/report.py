@@ -102,11 +102,12 @@ def _notes(gaps: Mapping[str, str]) -> list[str]:
     return [f"{', '.join(contenders)}: {reason}" for reason, contenders in by_reason.items()]
 
 
-def goal_grid(document: Document) -> Grid:
+def goal_grid(document: Document, *, with_unmeasured: bool = True) -> Grid:
     """What ours is to reach, and whether it does."""
     rows = [
         [verdict.goal.text, verdict.goal.bound, verdict.shown, {None: "", True: "yes", False: "NO"}[verdict.is_met]]
         for verdict in verdicts(document)
+        if with_unmeasured or verdict.measured is not None
     ]
     return Grid("What ours must reach", ["goal", "bound", "measured", "reached"], rows)
 

@@ -78,8 +78,8 @@ class Bench:
         )
 
     def cpu_s(self) -> dict[str, float]:
-        """The CPU time that each of the contender's processes has used so far."""
-        return {role: process.cpu_s() for role, process in self.contender.processes.items()}
+        """The CPU time that each of the contender's processes has used so far; the requestor's first."""
+        return {role: process.cpu_s() for role, process in sorted(self.contender.processes.items(), reverse=True)}
 
     def cpu_us_since(self, before: dict[str, float], requests: int) -> dict[str, float]:
         """The figures of the CPU time that each request has cost since `cpu_s` gave ``before``."""

@@ -239,6 +239,8 @@ def test_a_goal_is_met_when_the_median_of_the_ratios_reaches_it(per_s: float, is
     assert by_rival["asgi-durable"].is_met is is_met
     assert (by_rival["floor"].is_met, by_rival["floor"].shown) == (None, "not measured")
     assert "initiate-64" not in {verdict.goal.workload for verdict in verdicts(found)}
+    everything, measured = report.goal_grid(found), report.goal_grid(found, with_unmeasured=False)
+    assert measured.rows == [row for row in everything.rows if row[2] != "not measured"] != everything.rows
 
 
 def test_a_goal_may_compare_ours_with_ours_at_another_size() -> None:
