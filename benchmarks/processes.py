@@ -66,10 +66,10 @@ class Process:
         return self._child.pid
 
     def check(self) -> None:
-        """Raise when the process has ended by itself, with the end of its log."""
+        """Raise when the process has ended by itself, with what it has last said."""
         if self._is_wanted and self._child is not None and self._child.poll() is not None:
-            tail = "\n".join(self.log_lines()[-15:])
-            raise BenchFault(f"the {self.role} ended with status {self._child.returncode}:\n{tail}")
+            said = [line for line in self.log_lines() if line.strip()]
+            raise BenchFault(f"the {self.role} ended with status {self._child.returncode}: {said[-1] if said else ''}")
 
     def log_lines(self) -> list[str]:
         """Everything that it has written, in all its lives."""
