@@ -8,7 +8,7 @@ installs the requirements into it; later ones do that again only when the requir
     python dev.py test [...]    run the tests; what follows goes to pytest
     python dev.py lint          check style, types and generated code; --fix repairs what can be repaired
     python dev.py proto         generate the modules in proto/ from the .proto file
-    python dev.py bench [...]   run the benchmarks
+    python dev.py bench [...]   run the benchmarks beside the rivals, in an environment of their own
     python dev.py torture [...] run the fault tests
 """
 
@@ -44,6 +44,8 @@ VENV_VARIABLE = "ORDER_COMMUNICATOR_VENV"
 STAMP = "order-communicator.json"
 RUN_REQUIREMENTS = ("requirements.txt",)
 DEV_REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+#: The rivals' libraries are many, and none of them belongs to the project: they have an environment of their own.
+BENCH_REQUIREMENTS = ("requirements.txt", "benchmarks/requirements.txt")
 
 PROTO = "proto/order_service.proto"
 GENERATED = ("proto/order_service_pb2.py", "proto/order_service_pb2.pyi", "proto/order_service_pb2_grpc.py")
@@ -144,6 +146,11 @@ def run_quietly(command: Sequence[str | Path], progress: Progress, what: str) ->
 def venv_folder(environment: Mapping[str, str]) -> Path:
     """Where the virtual environment is: beside this file, unless the environment names another folder."""
     return ROOT / environment.get(VENV_VARIABLE, ".venv")
+
+
+def bench_folder() -> Path:
+    """Where the virtual environment of the benchmarks is: one for each Python, so that Pythons can be compared."""
+    return ROOT / ".venvs" / "bench-{}.{}".format(*sys.version_info)
 
 
 def venv_python(venv: Path, *, windows: bool = sys.platform == "win32") -> Path:
@@ -521,11 +528,12 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Prepare the virtual environment and run the command in it."""
     progress = Progress()
-    venv = venv_folder(os.environ)
+    venv = bench_folder() if options.command == "bench" else venv_folder(os.environ)
+    requirements = {"up": RUN_REQUIREMENTS, "bench": BENCH_REQUIREMENTS}.get(options.command, DEV_REQUIREMENTS)
     if options.no_install:
         python = venv_python(venv) if venv_python(venv).exists() else Path(sys.executable)
     else:
-        python = prepare(venv, RUN_REQUIREMENTS if options.command == "up" else DEV_REQUIREMENTS, progress)
+        python = prepare(venv, requirements, progress)
     if options.command == "up":
         return up(python, progress)
     if options.command == "lint":
