@@ -134,7 +134,7 @@ def initiate_body(order: str) -> dict[str, object]:
     return {
         "order_req_id": order,
         "session_id": SESSION,
-        "notification_type": "email",
+        "notification_type": "none",  # telling sellers is a work that no rival does
         "audience": ["seller1", "seller2"],
     }
 

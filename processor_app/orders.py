@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -67,7 +67,13 @@ class Orders:
             self._hub.publish(refs)
             self._backlog.look_again(refs)
             raise
-        self._pass_on([result for result in results if isinstance(result, Change)])
+        # Streams that are about to be attached elsewhere are woken there: their old place hears no more of them.
+        moving = {
+            item.ref
+            for item, result in zip(inputs, results, strict=True)
+            if isinstance(item, OpenStream) and not isinstance(result, Exception)
+        }
+        self._pass_on([result for result in results if isinstance(result, Change)], moving)
         return [_public(result) for result in results]
 
     def _find_routes(self, inputs: Sequence[Input]) -> dict[str, Routes]:
@@ -77,9 +83,9 @@ class Orders:
             addressed[item.ref.tenant].update(() if isinstance(item, Close) else item.audience)
         return {tenant: self._routes.find(tenant, seller_ids) for tenant, seller_ids in addressed.items()}
 
-    def _pass_on(self, changes: Sequence[Change]) -> None:
+    def _pass_on(self, changes: Sequence[Change], moving: Collection[Ref]) -> None:
         """Send new events to the requestor and new deliveries to sellers."""
-        self._hub.publish([change.record.ref for change in changes if change.entries])
+        self._hub.publish([c.record.ref for c in changes if c.entries and c.record.ref not in moving])
         for change in changes:
             if change.puts:
                 self._backlog.apply(change.record.ref, change.puts)
@@ -101,6 +107,7 @@ class Orders:
                 self._hub.attach(_opened(wish, order), outlet)
                 outcomes.append(None)
             except ServiceError as error:
+                self._hub.publish([wish.ref])
                 outcomes.append(error)
         _ATTACHED()
         return outcomes

@@ -1,15 +1,15 @@
-"""The limit of our parts: the same bodies read by the same schemas on the same Waitress, and nothing behind them."""
+"""The limit of our parts as they come: the same bodies read by the same schemas on Waitress, and nothing behind them."""
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 from typing import Any
 
 from flask import Flask, request
+from waitress import serve
 
 from requestor_app.api.schemas import FollowUpSchema, InitiateSchema
-from service_kit.web.server import WebServer
 
 INITIATE = InitiateSchema()
 FOLLOW_UP = FollowUpSchema()
@@ -62,5 +62,6 @@ def tracked_order(order_id: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    WebServer(app, "127.0.0.1", int(os.environ["PEER_PORT"]), port_setting="PEER_PORT").start()
-    threading.Event().wait()
+    # As many threads and connections as our services have; Waitress would warn of each request that waits.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    serve(app, host="127.0.0.1", port=int(os.environ["PEER_PORT"]), threads=16, connection_limit=1000)
