@@ -1,4 +1,4 @@
-"""The limit of our parts as they come: the same bodies read by the same schemas on Waitress, and nothing behind them."""
+"""The limit of our parts as they come: the same bodies, the same schemas, Flask on Waitress, and nothing behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from flask import Flask, request
-from waitress import serve
+from waitress import serve  # type: ignore[import-untyped]
 
 from requestor_app.api.schemas import FollowUpSchema, InitiateSchema
 
