@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,6 +13,12 @@ import pytest
 import requests
 
 from proto import order_service_pb2 as wire
+from requestor_app.bootstrap import Requestor, build_requestor
+from requestor_app.domain import FollowUp, OrderRequest, take_over
+from requestor_app.settings import RequestorSettings
+from requestor_app.tracking import StreamState
+from service_kit.change import Change, Ref, Step
+from service_kit.times import now_ms
 from tests.e2e.conftest import Service, eventually, note_body, order_body
 from tests.faults.arena import Arena, pending_in
 from tests.faults.audit import Kept, read_store
@@ -144,29 +149,40 @@ def test_an_acknowledgement_of_a_stale_owner_ends_no_stream(arena: Arena) -> Non
         eventually(lambda: not is_open(), what="the stream's end")
 
 
-# ---- a requestor that was frozen while it lost its orders
+# ---- a requestor that lost its orders without being told
 
 
-def take_over_in(store: Path) -> bool:
-    """Give every order of a store to another instance, as that one's Change would; False when the store is locked."""
-    try:
-        with closing(sqlite3.connect(store, timeout=0)) as connection, connection:
-            connection.execute("UPDATE records SET owner = 'another', token = token + 1, version = version + 1")
-    except sqlite3.OperationalError:
-        return False
-    return True
+@pytest.fixture
+def parts(arena: Arena, tmp_path: Path) -> Iterator[Requestor]:
+    """A running requestor in this process, and its processor as a process."""
+    arena.processor.start()
+    address = f"127.0.0.1:{arena.processor.settings['PROCESSOR_GRPC_PORT']}"
+    made = build_requestor(
+        RequestorSettings(store=f"sqlite:///{tmp_path / 'parts.db'}", port=0, processors=(address,), lease_s=3)
+    )
+    made.lifecycle.start()
+    yield made
+    made.lifecycle.stop()
 
 
-@contextmanager
-def frozen_between_commits(arena: Arena, *, take_over: bool) -> Iterator[None]:
-    """Freeze the requestor, and give its orders to another instance in its own store if asked to."""
-    for _ in range(200):
-        with arena.frozen(arena.requestor):
-            if not take_over or take_over_in(arena.requestor.store):
-                yield
-                return
-        time.sleep(0.005)  # it was frozen in the middle of a commit
-    pytest.fail("the requestor never was between two commits")
+def test_orders_that_another_instance_took_over_in_the_store_are_dropped(arena: Arena, parts: Requestor) -> None:
+    refs = [Ref("default", order_id) for order_id in ORDERS]
+    for ref in refs:
+        parts.orders.initiate(OrderRequest(ref, "s1", "email"))
+    eventually(lambda: parts.tracking.count(StreamState.OPEN) == len(ORDERS), what="all streams")
+
+    by_another = partial(take_over, owner="another", now_ms=now_ms())
+    assert all(isinstance(result, Change) for result in parts.store.update_all([Step(ref, by_another) for ref in refs]))
+    with trunk_to(arena.processor, "another") as (other, _):
+        other.send(opens=[claim(order_id, 2, run=1, resume_after=1) for order_id in ORDERS])
+        other.wait_for(len(ORDERS), "streams", step="opened")
+        eventually(lambda: not any(map(parts.tracking.view, refs)), what="the drops")
+        for ref in refs:  # kept, and the other's to relay
+            assert parts.orders.follow_up(FollowUp(ref, "n1", ("seller1",), "text", "hello"))
+        time.sleep(1.5)  # the supervisor looks at what is left once a second
+        assert {len(kept.entries) for kept in logs_at(arena.processor).values()} == {1}
+        assert parts.store.outbox_counts() == {"pending": len(ORDERS)}
+        assert other.steps("closed") == []
 
 
 @pytest.fixture
@@ -193,16 +209,10 @@ def chatter() -> Iterator[Callable[[Service], None]]:
         thread.join(20)
 
 
-def fenced(processor: Service, before: dict[str, int]) -> bool:
-    """Whether the logs of all orders end where they ended at the takeover."""
-    return {order_id: len(kept.entries) for order_id, kept in logs_at(processor).items()} == before
-
-
-# At the processor alone: as when the requestor's store is an old copy. Then its orders stay, for a person to look at.
-@pytest.mark.parametrize("is_in_store", [True, False], ids=["taken-over", "taken-over-at-the-processor-alone"])
+# As when the requestor's store is an old copy: its orders stay, for a person to look at.
 @pytest.mark.parametrize("frozen_s", [0.2, 2.5], ids=["within-its-lease", "beyond-its-lease"])
-def test_a_requestor_that_thaws_after_it_lost_its_orders_never_acts_for_them(
-    arena: Arena, chatter: Callable[[Service], None], is_in_store: bool, frozen_s: float
+def test_a_requestor_that_thaws_after_its_orders_were_taken_over_never_acts_for_them(
+    arena: Arena, chatter: Callable[[Service], None], frozen_s: float
 ) -> None:
     processor, requestor = arena.processor, arena.requestor
     processor.start()
@@ -212,7 +222,7 @@ def test_a_requestor_that_thaws_after_it_lost_its_orders_never_acts_for_them(
     eventually(lambda: logs_at(processor)[ORDERS[-1]].entries[-1][2] == "follow_up_accepted", what="the chatter")
 
     with trunk_to(processor, "the new owner") as (new, _):
-        with frozen_between_commits(arena, take_over=is_in_store):
+        with arena.frozen(requestor):
             heads = {order_id: len(kept.entries) for order_id, kept in logs_at(processor).items()}
             new.send(opens=[claim(key, 2, run=1, resume_after=head) for key, head in heads.items()])
             opened = new.wait_for(len(ORDERS), "streams", step="opened")
@@ -221,12 +231,10 @@ def test_a_requestor_that_thaws_after_it_lost_its_orders_never_acts_for_them(
 
         if frozen_s > 2:
             eventually(lambda: '"lease.regained"' in requestor.log, what="the lease")
-        what = '"stream.dropped"' if is_in_store else '"stream.refused"'
-        eventually(lambda: requestor.log.count(what) >= len(ORDERS), what=f"{len(ORDERS)} times {what}")
+        eventually(lambda: requestor.log.count('"stream.refused"') >= len(ORDERS), what="the refusals")
         assert open_streams(requestor) == 0
-        requestor.post("/orders/followup", note_body(ORDERS[0], "after-the-thaw"))  # kept, and somebody else's to relay
         time.sleep(1.5)  # its supervisor looks at what is left once a second
-        assert fenced(processor, heads)
+        assert {order_id: len(kept.entries) for order_id, kept in logs_at(processor).items()} == heads
         assert new.steps("closed") == []
         assert pending_in(requestor.store) > 0
 

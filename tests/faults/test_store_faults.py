@@ -30,7 +30,7 @@ NEVER_CALLED = {
     "requestor": {"due", "entries_of_many", "now_ms", "stale"},
     "processor": {
         *("due", "end_lease", "keys", "leases", "messages", "now_ms"),
-        *("outbox_counts", "pending_of_many", "pending_refs", "renew_lease"),
+        *("pending_of_many", "pending_refs", "renew_lease"),
     },
 }
 #: What a service calls when it starts and at no other time.
@@ -48,34 +48,12 @@ LONG_S = {"renew_lease": 2.3}
 CLIENTS = 3
 
 
-class FaultyArena(Arena):
-    """An arena whose stores fail on command. It lives through many faults, so no two loads on it share an order."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.controls = {service.name: Control(folder / f"{service.name}-faults") for service in self.both}
-        for service in self.both:
-            service.command = self.controls[service.name].command(service.name)
-        self._first_clients = itertools.count(step=CLIENTS)
-
-    def new_load(self) -> tuple[Load, str]:
-        """A load with orders of its own, and the id of the first of them."""
-        seed, first = secrets.randbelow(2**31), next(self._first_clients)
-        print(f"seed {seed}, first client {first}")
-        return Load(self, seed, clients=CLIENTS, orders=12, first=first), f"o-{first}-1"
-
-    def heal(self) -> None:
-        """Make both stores well."""
-        for control in self.controls.values():
-            control.heal()
-
-
 class Reader:
     """Reads whatever can be read, again and again, and keeps the statuses of the answers."""
 
     def __init__(self, arena: Arena, order_id: str) -> None:
         order = f"/api/v1/orders/{order_id}"
-        common = ("/readyz", "/api/v1/orders?limit=5", order, f"{order}/events?limit=5")
+        common = ("/readyz", "/metrics", "/api/v1/orders?limit=5", order, f"{order}/events?limit=5")
         own = ("/api/v1/orders/tracking/status?limit=5", f"/api/v1/orders/tracking/{order_id}")
         self._urls = [
             *(f"{arena.requestor.url}{path}" for path in (*common, *own)),
@@ -103,6 +81,43 @@ class Reader:
                     continue  # the service is being started again
 
 
+class FaultyArena(Arena):
+    """An arena whose stores fail on command. It lives through many faults, so no two loads on it share an order."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.controls = {service.name: Control(folder / f"{service.name}-faults") for service in self.both}
+        for service in self.both:
+            service.command = self.controls[service.name].command(service.name)
+        self._first_clients = itertools.count(step=CLIENTS)
+        self._working: tuple[Load, Reader] | None = None
+
+    def start_load(self) -> tuple[Load, Reader]:
+        """Start a load with orders of its own, and a reader that looks at the first of them."""
+        seed, first = secrets.randbelow(2**31), next(self._first_clients)
+        print(f"seed {seed}, first client {first}")
+        load = Load(self, seed, clients=CLIENTS, orders=12, first=first)
+        reader = Reader(self, f"o-{first}-1")
+        load.start()
+        reader.start()
+        self._working = load, reader
+        return load, reader
+
+    def stop_load(self) -> Ledger:
+        """Let the load come to its end; answers what it was told."""
+        working, self._working = self._working, None
+        if working is None:
+            return Ledger()
+        load, reader = working
+        reader.stop()
+        return load.stop()
+
+    def heal(self) -> None:
+        """Make both stores well."""
+        for control in self.controls.values():
+            control.heal()
+
+
 @pytest.fixture(scope="module")
 def faulty_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyArena]:
     """Both services, running, for all faults of this file that a service survives."""
@@ -117,9 +132,10 @@ def faulty_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyAre
 
 @pytest.fixture
 def running(faulty_arena: FaultyArena) -> Iterator[FaultyArena]:
-    """The arena, with both stores well before and after the test."""
+    """The arena, with both stores well and no load before and after the test."""
     yield faulty_arena
     faulty_arena.heal()
+    faulty_arena.stop_load()
 
 
 def plan_for(fault: Fault, *methods: str, every: int) -> Plan:
@@ -145,13 +161,9 @@ def test_every_method_of_the_contract_is_covered() -> None:
 
 
 def test_no_service_calls_what_the_table_says_it_never_calls(running: FaultyArena) -> None:
-    load, order_id = running.new_load()
-    reader = Reader(running, order_id)
-    load.start()
-    reader.start()
+    running.start_load()
     time.sleep(0.5)
-    load.stop()
-    reader.stop()
+    running.stop_load()
     for service in SERVICES:
         called = running.controls[service].called()
         assert {"update_all", "get", "counts"} <= called
@@ -168,16 +180,13 @@ def test_a_store_that_fails_under_load_loses_and_doubles_nothing(
 ) -> None:
     service, control = getattr(running, service_name), running.controls[service_name]
     deaths, struck, log_size = dict(running.deaths), control.strikes()[method], len(service.log)
-    load, order_id = running.new_load()
-    reader = Reader(running, order_id)
+    control.arm(plan_for(fault, method, every=1 if method in PERIODIC else 2))
+    load, reader = running.start_load()
 
     def has_struck() -> bool:
         load.check()
         return control.strikes()[method] > struck and load.notes_acked >= 5
 
-    control.arm(plan_for(fault, method, every=1 if method in PERIODIC else 2))
-    load.start()
-    reader.start()
     if (service_name, method) in BREAKS_TRUNK:
         running.kill(running.processor)
         deaths["processor"] += 1
@@ -185,8 +194,7 @@ def test_a_store_that_fails_under_load_loses_and_doubles_nothing(
     time.sleep(0.3 if fault is Fault.DELAY else LONG_S.get(method, 0.3))
     if method in PERIODIC:  # without its lease the requestor would let no client come to its end
         control.heal()
-    ledger = load.stop()
-    reader.stop()
+    ledger = running.stop_load()
     control.heal()
 
     assert faults_of(running, ledger) == []
@@ -208,8 +216,7 @@ def test_a_start_whose_store_fails_costs_nothing_but_time(
 ) -> None:
     service, control = getattr(running, service_name), running.controls[service_name]
     struck = control.strikes()[method]
-    load, _ = running.new_load()
-    load.start()
+    load, _ = running.start_load()
     eventually(lambda: load.notes_acked >= 10, what="ten notes")
 
     control.arm(plan_for(fault, method, every=1))
@@ -217,7 +224,7 @@ def test_a_start_whose_store_fails_costs_nothing_but_time(
     eventually(lambda: control.strikes()[method] > struck, what=f"the fault in {method}")
     control.heal()
     running.wait_until_ready(service)
-    ledger = load.stop()
+    ledger = running.stop_load()
 
     assert faults_of(running, ledger) == []
 
