@@ -5,6 +5,7 @@ It needs Python 3.11 or newer and nothing else. The first command makes a virtua
 installs the requirements into it; later ones do that again only when the requirement files have changed.
 
     python dev.py up            start both services; Ctrl+C stops them
+    python dev.py demo          start both with data of their own, and show what they do; --once ends by itself
     python dev.py test [...]    run the tests; what follows goes to pytest
     python dev.py lint          check style, types and generated code; --fix repairs what can be repaired
     python dev.py proto         generate the modules in proto/ from the .proto file
@@ -22,8 +23,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -31,10 +34,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 ROOT = Path(__file__).resolve().parent
 OLDEST_PYTHON = (3, 11)
@@ -49,7 +52,7 @@ BENCH_REQUIREMENTS = ("requirements.txt", "benchmarks/requirements.txt")
 
 PROTO = "proto/order_service.proto"
 GENERATED = ("proto/order_service_pb2.py", "proto/order_service_pb2.pyi", "proto/order_service_pb2_grpc.py")
-TYPED = ("service_kit", "requestor_app", "processor_app", "wsgi_*.py", "dev.py", "tests", "benchmarks")
+TYPED = ("service_kit", "requestor_app", "processor_app", "wsgi_*.py", "dev.py", "demo", "tests", "benchmarks")
 
 #: Commands whose further arguments belong to the tool that they start.
 PASSING_ON = ("test", "bench", "torture")
@@ -58,6 +61,12 @@ READY_S = 60.0
 STOP_S = 12.0
 STILL_BUSY_S = 10.0
 INTERRUPTED = 130
+
+DEMO_FOLDER = "data/demo"
+#: Says that a folder is the demo's, and is locked while one runs there.
+DEMO_MARK = "demo.lock"
+#: Short pauses, so that a delivery is dead while the newcomer still looks.
+DEMO_SETTINGS = {"PROCESSOR_WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8", "PROCESSOR_RETRY_SCHEDULE_S": "1,2"}
 
 
 class Fault(Exception):
@@ -249,15 +258,35 @@ class Address(NamedTuple):
             return False
         return True
 
+    def or_free(self) -> Address:
+        """This address, or the same host with a free port when somebody is there, or the port is 0."""
+        if self.port and not self.is_taken():
+            return self
+        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
+            probe.bind((self.host, 0))
+            return self._replace(port=probe.getsockname()[1])
+
 
 class Service:
-    """One service as a child process. Its output passes through, each line after the service's name."""
+    """One service as a child process.
 
-    def __init__(self, name: str, script: str, address: Address) -> None:
+    Its output passes through, each line after the service's name, or goes to a file. ``environment`` is ours if None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        *,
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
         self.name = name
         self.address = address
         self.last_lines: collections.deque[str] = collections.deque(maxlen=15)
-        self._script = script
+        self._script = f"wsgi_{name}.py"
+        self._environment = environment
+        self._log = log
         self._child: subprocess.Popen[str] | None = None
         self._reader = threading.Thread(target=self._pass_output_on, name=f"{name}-output", daemon=True)
 
@@ -271,7 +300,7 @@ class Service:
         self._child = subprocess.Popen(
             [str(python), self._script],
             cwd=ROOT,
-            env=child_environment(),
+            env=child_environment() if self._environment is None else self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -316,12 +345,20 @@ class Service:
     def _pass_output_on(self) -> None:
         if self._child is None or self._child.stdout is None:
             return
-        with self._child.stdout as lines:
+        with self._child.stdout as lines, self._open_log() as log:
             for line in lines:
                 self.last_lines.append(line.rstrip())
-                # When nobody reads our output any more, the service must still be able to write.
+                # When nobody reads our output any more, or the disk is full, the service must still be able to write.
                 with contextlib.suppress(OSError, ValueError):
-                    say(f"{self.name} | {line.rstrip()}")
+                    if log is None:
+                        say(f"{self.name} | {line.rstrip()}")
+                    else:
+                        log.write(line)
+
+    def _open_log(self) -> contextlib.AbstractContextManager[TextIO | None]:
+        if self._log is None:
+            return contextlib.nullcontext()
+        return self._log.open("w", encoding="utf-8", buffering=1)
 
 
 def ending(status: int) -> str:
@@ -391,8 +428,8 @@ def first_calls(base: str, *, powershell: bool) -> str:
 
 def up(python: Path, progress: Progress) -> int:
     """Run both services until Ctrl+C or SIGTERM."""
-    processor = Service("processor", "wsgi_processor.py", Address.of("PROCESSOR", 8005, os.environ))
-    requestor = Service("requestor", "wsgi_requestor.py", Address.of("REQUESTOR", 8004, os.environ))
+    processor = Service("processor", Address.of("PROCESSOR", 8005, os.environ))
+    requestor = Service("requestor", Address.of("REQUESTOR", 8004, os.environ))
     grpc = Address.of("PROCESSOR", 50052, os.environ, "GRPC_PORT")
     # An older run would answer in the place of ours.
     for variable, address in (
@@ -422,6 +459,90 @@ def up(python: Path, progress: Progress) -> int:
             service.stop()
     say("stopped")
     return 0
+
+
+# ---- demo
+
+
+@contextlib.contextmanager
+def demo_data(folder: Path) -> Iterator[None]:
+    """An empty folder for one demo, locked as long as it runs; nobody else's files are removed."""
+    mark = folder / DEMO_MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise Fault(f"{folder} holds files that are not a demo's; name another folder with --data", 2)
+    folder.mkdir(parents=True, exist_ok=True)
+    # A lock that every system has, and that ends with its process.
+    with contextlib.closing(sqlite3.connect(mark, timeout=0, isolation_level=None)) as lock:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            raise Fault(f"another demo runs in {folder}; stop it, or name another folder with --data") from None
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif not path.name.startswith(DEMO_MARK):
+                path.unlink()
+        yield
+
+
+def demo_environment(data: Path, processor: Address, requestor: Address, grpc: Address) -> dict[str, str]:
+    """What the demo's services get. The user's own settings stay out: no mail server hears of a demo."""
+    others = {
+        name: value for name, value in child_environment().items() if not name.startswith(("REQUESTOR_", "PROCESSOR_"))
+    }
+    return {
+        **others,
+        **DEMO_SETTINGS,
+        "PROCESSOR_PORT": str(processor.port),
+        "PROCESSOR_GRPC_PORT": str(grpc.port),
+        "PROCESSOR_STORE": f"sqlite:///{data / 'processor.db'}",
+        "PROCESSOR_PUBLIC_URL": processor.url,
+        "REQUESTOR_PORT": str(requestor.port),
+        "REQUESTOR_PROCESSORS": f"{grpc.host}:{grpc.port}",
+        "REQUESTOR_STORE": f"sqlite:///{data / 'requestor.db'}",
+    }
+
+
+def demo_addresses() -> tuple[Address, Address, Address]:
+    """Where the demo's services listen: on loopback, at the usual ports or the environment's, or at free ones."""
+    found = []
+    for prefix, port, port_variable in (
+        ("PROCESSOR", 8005, "PORT"),
+        ("REQUESTOR", 8004, "PORT"),
+        ("PROCESSOR", 50052, "GRPC_PORT"),
+    ):
+        wanted = Address.of(prefix, port, os.environ, port_variable)._replace(host="127.0.0.1")
+        used = wanted.or_free()
+        if wanted.port not in {0, used.port}:
+            say(f"port {wanted.port} is in use; the demo takes {used.port} as {prefix}_{port_variable}")
+        found.append(used)
+    processor, requestor, grpc = found
+    return processor, requestor, grpc
+
+
+def demo(python: Path, progress: Progress, data: Path, *, once: bool) -> int:
+    """Run both services on data of their own, and the tour through them."""
+    with demo_data(data):
+        processor, requestor, grpc = demo_addresses()
+        environment = demo_environment(data, processor, requestor, grpc)
+        services = [
+            Service(name, address, environment=environment, log=data / f"{name}.log")
+            for name, address in (("processor", processor), ("requestor", requestor))
+        ]
+        tour = ["--requestor", requestor.url, "--processor", processor.url, "--data", str(data)]
+        try:
+            for service in services:
+                progress(f"starting {service.name} at {service.address.url}, log in {data / f'{service.name}.log'}")
+                service.start(python)
+            wait_until_ready(services, progress)
+            return run_module(python, "demo", "demo", [*tour, *(["--once"] if once else [])])
+        except KeyboardInterrupt:
+            say("stopping")
+            return 0
+        finally:
+            for service in reversed(services):
+                service.stop()
+            say("stopped")
 
 
 # ---- the other commands
@@ -515,6 +636,9 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("up", help="start both services; Ctrl+C stops them")
+    with_once = commands.add_parser("demo", help="show what the services do, on data of their own; Ctrl+C ends it")
+    with_once.add_argument("--once", action="store_true", help="end when everything is shown")
+    with_once.add_argument("--data", metavar="FOLDER", default=DEMO_FOLDER, help=f"instead of {DEMO_FOLDER}")
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     with_fix = commands.add_parser("lint", help="check style, types and generated code")
     with_fix.add_argument("--fix", action="store_true", help="repair what can be repaired")
@@ -529,13 +653,17 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Prepare the virtual environment and run the command in it."""
     progress = Progress()
     venv = bench_folder() if options.command == "bench" else venv_folder(os.environ)
-    requirements = {"up": RUN_REQUIREMENTS, "bench": BENCH_REQUIREMENTS}.get(options.command, DEV_REQUIREMENTS)
+    requirements = {"up": RUN_REQUIREMENTS, "demo": RUN_REQUIREMENTS, "bench": BENCH_REQUIREMENTS}.get(
+        options.command, DEV_REQUIREMENTS
+    )
     if options.no_install:
         python = venv_python(venv) if venv_python(venv).exists() else Path(sys.executable)
     else:
         python = prepare(venv, requirements, progress)
     if options.command == "up":
         return up(python, progress)
+    if options.command == "demo":
+        return demo(python, progress, ROOT / options.data, once=options.once)
     if options.command == "lint":
         return lint(python, fix=options.fix)
     if options.command == "proto":

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("proto", "service_kit", "requestor_app", "processor_app", "wsgi_requestor", "wsgi_processor", "dev")
-PRODUCT = tuple(name for name in OURS if name not in {"proto", "dev"})
+OURS = ("proto", "service_kit", "requestor_app", "processor_app", "wsgi_requestor", "wsgi_processor", "dev", "demo")
+PRODUCT = tuple(name for name in OURS if name not in {"proto", "dev", "demo"})
 
 #: Pure decisions. A new domain module is added here.
 REQUESTOR_DOMAIN = ("requestor_app.deliveries", "requestor_app.domain", "requestor_app.tracking")
@@ -85,7 +85,12 @@ RULES = (
     Rule("views start no threads", VIEWS, never=THREADS),
     Rule("the start script leaves gRPC to the parts", ("wsgi_requestor", "wsgi_processor"), never=GRPC),
     Rule("dev.py needs Python alone", ("dev",), only=()),
-    Rule("the product runs without tests and benchmarks", PRODUCT, never=("tests", "benchmarks", "dev", "pytest")),
+    Rule("the demo speaks REST alone", ("demo",), only=()),
+    Rule(
+        "the product runs without tests, benchmarks and demo",
+        PRODUCT,
+        never=("tests", "benchmarks", "demo", "dev", "pytest"),
+    ),
 )
 
 
@@ -195,6 +200,8 @@ def test_the_rules_name_modules_that_exist() -> None:
         ("processor_app.rpc.servicer", "from service_kit.storage.sqlite import SqliteStore"),
         ("wsgi_requestor", "import grpc"),
         ("dev", "import requests"),
+        ("demo.tour", "from service_kit import times"),
+        ("requestor_app.orders", "from demo import tour"),
         ("service_kit.logs", "from tests.support import clock"),
     ],
 )

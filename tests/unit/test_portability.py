@@ -16,7 +16,14 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("service_kit/**/*.py", "requestor_app/**/*.py", "processor_app/**/*.py", "wsgi_*.py", "dev.py")
+PLACES = (
+    "service_kit/**/*.py",
+    "requestor_app/**/*.py",
+    "processor_app/**/*.py",
+    "wsgi_*.py",
+    "dev.py",
+    "demo/**/*.py",
+)
 
 #: Names that are missing on some system; a name stands for all that is below it. Windows' own are here as well.
 NOT_EVERYWHERE = frozenset(
