@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -107,6 +108,16 @@ def test_what_follows_a_tool_command_is_passed_on_unread() -> None:
     assert passed_on == ["-k", "up", "--fix", "--", "-h"]
 
 
+def test_a_demo_gets_none_of_the_users_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCESSOR_SMTP_URL", "smtp://mail.example.com")
+    monkeypatch.setenv("REQUESTOR_LEASE_S", "3600")
+    environment = dev.demo_environment(tmp_path, *(dev.Address("127.0.0.1", port) for port in (1, 2, 3)))
+    assert {"PROCESSOR_SMTP_URL", "REQUESTOR_LEASE_S"}.isdisjoint(environment)
+    assert environment["PATH"] == os.environ["PATH"]
+    assert (environment["PROCESSOR_PORT"], environment["REQUESTOR_PORT"]) == ("1", "2")
+    assert environment["REQUESTOR_PROCESSORS"] == "127.0.0.1:3"
+
+
 def test_an_exit_status_is_told_in_words() -> None:
     assert dev.ending(3) == "exit status 3"
     assert dev.ending(-15) == "signal SIGTERM"
@@ -134,6 +145,6 @@ def test_dev_py_tells_its_commands_from_any_folder(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert all(command in done.stdout for command in ("up", "test", "lint", "proto", "bench", "torture"))
+    assert all(command in done.stdout for command in ("up", "demo", "test", "lint", "proto", "bench", "torture"))
     assert done.stdout.isascii()
     assert list(tmp_path.iterdir()) == []
