@@ -165,15 +165,15 @@ class Backlog:
 
     def _offer(self, lane: Lane) -> None:
         lane.door.offer(lane)
-        self._invite(lane.door)
+        self._invite(lane.door, self._clock())
 
-    def _invite(self, door: Door) -> None:
+    def _invite(self, door: Door, now_ms: int) -> None:
         """Have the door's next item begun as soon as it may be."""
         at_ms = None if door.is_queued else door.next_ms()
         if at_ms is None:
             if door.is_unremarkable and not door.is_queued and self._doors.get(door.key) is door:
                 del self._doors[door.key]
-        elif at_ms <= self._clock():
+        elif at_ms <= now_ms:
             door.is_queued = True
             (self._slow if door.is_slow else self._quick).append(door)
             self._work.notify()
@@ -205,7 +205,7 @@ class Backlog:
                 door = queue.popleft()
                 door.is_queued = False
                 job = door.start(now) if door.is_slow is (queue is self._slow) else None
-                self._invite(door)
+                self._invite(door, now)
                 if job is not None:
                     jobs[job] = None
                     return job
@@ -242,7 +242,7 @@ class Backlog:
                 lane.is_held = False
                 self._note(job.ref, message)
                 self._offer(lane)
-            self._invite(door)
+            self._invite(door, self._clock())
             return turn
 
     def _judge(self, job: Job, passage: Passage, wished_pause_ms: int) -> Turn | None:
@@ -274,11 +274,12 @@ class Backlog:
 
     def _ring(self) -> None:
         """Invite the doors whose time has come."""
-        while self._alarms and self._alarms[0][0] <= self._clock():
+        now = self._clock()
+        while self._alarms and self._alarms[0][0] <= now:
             at_ms, _, door = heapq.heappop(self._alarms)
             if door.alarm_ms == at_ms:
                 door.alarm_ms = None
-                self._invite(door)
+                self._invite(door, now)
 
     def facts(self) -> BacklogFacts:
         """How it stands."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -527,6 +528,7 @@ def test_an_error_at_any_step_loses_and_doubles_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(bootstrap, "LEASE_MARGIN_S", 0.2)
+    monkeypatch.setattr(courier, "_PAUSE_S", 0.01)
     world.restart(webhook_timeout_s=0.1)
     world.register()
     hits = iter(range(1000))
@@ -548,7 +550,7 @@ def test_an_error_at_any_step_loses_and_doubles_nothing(
 
 
 def test_an_outcome_waits_for_a_store_that_cannot_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "_STORE_PAUSE_S", 0.05)
+    monkeypatch.setattr(courier, "_PAUSE_S", 0.05)
     world.register()
     update, failures = world.parts.store.update, iter(range(5))
 
@@ -562,6 +564,46 @@ def test_an_outcome_waits_for_a_store_that_cannot_be_written(world: World, monke
     world.wait_for(delivered=1)
     assert next(failures, None) is None
     assert len(world.mail.parcels) == 1
+
+
+def test_a_store_that_can_be_read_but_not_written_is_not_stormed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.register()
+    steps = 0
+
+    def refuse(step: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        raise StoreUnavailable("The store has no room left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.parts.store, "update", refuse)
+        world.order(audience=("s1",))
+        time.sleep(1.5)
+        assert 0 < steps <= 3
+    world.wait_for(delivered=1)
+
+
+def test_an_outage_with_lost_outcomes_ends_with_every_delivery_delivered_or_dead(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "LEASE_MARGIN_S", 0.1)
+    monkeypatch.setattr(courier, "_PAUSE_S", 0.01)
+    world.restart(retry_schedule_s=(0.05, 0.1), webhook_timeout_s=0.1)
+    chance = random.Random(1)
+
+    def strike() -> None:
+        if chance.random() < 0.1:
+            raise FailpointError("here")
+
+    monkeypatch.setattr(courier, "_CLAIMED", strike)
+    world.register()
+    world.mail.answer = lambda parcel: BUSY
+    for number in range(10):
+        world.order(f"A{number}", ("s1",))
+        for note in range(5):
+            world.note(f"n{note}", key=f"A{number}")
+    world.wait_for(dead=60)
+    assert world.parts.dispatcher.facts()["due"] == 0
 
 
 def test_a_stopped_dispatcher_can_be_stopped_again_and_says_so(world: World) -> None:
