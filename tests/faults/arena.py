@@ -18,6 +18,8 @@ from tests.e2e.conftest import Service, Services, eventually
 
 #: Settings that let a dead peer be noticed within 4 s.
 FAST = {"KEEPALIVE_MS": "1500", "LOG_FORMAT": "json"}
+#: Attempts that end quickly one way or the other: mail becomes files, and webhooks may go nowhere.
+SENDING = {"PROCESSOR_RETRY_SCHEDULE_S": "0.1,0.2", "PROCESSOR_WEBHOOK_TIMEOUT_S": "0.5"}
 FAILPOINTS = "ORDER_COMMUNICATOR_FAILPOINTS"
 _LOOK_S = 0.02
 
@@ -32,6 +34,7 @@ class Arena:
         for service in self.both:
             service.settings.update({f"{service.prefix}_{name}": value for name, value in settings.items()})
         self.requestor.settings["REQUESTOR_LEASE_S"] = "3"
+        self.processor.settings.update(SENDING)
         self._armed: dict[str, str] = {}
         self.deaths = {"requestor": 0, "processor": 0}
         self._keeping = threading.Event()
@@ -94,7 +97,7 @@ class Arena:
         return status
 
     def wait_until_quiet(self, timeout_s: float = 60.0) -> float:
-        """Wait until every live order has its stream and nothing waits to be relayed; answers how long it took."""
+        """Wait until every live order has its stream and nothing is to be relayed or sent; answers how long it took."""
         began = time.monotonic()
         eventually(self._is_quiet, timeout_s=timeout_s, what="quiet")
         return time.monotonic() - began
@@ -103,6 +106,7 @@ class Arena:
         try:
             status = self.status()
             at_processor = self.processor.get("/orders?limit=1")
+            deliveries = self.processor.get("/deliveries?limit=1")["states"]
         except (requests.RequestException, AssertionError):
             return False
         return (
@@ -110,6 +114,7 @@ class Arena:
             and status["open_streams"] == status["active_streams"] == at_processor["open_streams"]
             and at_processor["states"].get("live", 0) == status["active_streams"]
             and pending_in(self.requestor.store) == 0
+            and not deliveries.keys() & {"pending", "sending", "retrying", "waiting"}
         )
 
     def stop(self) -> None:
