@@ -11,12 +11,12 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from processor_app.delivery.breaker import Breaker
-from processor_app.delivery.delivery import DeliveryState
+from processor_app.delivery.delivery import CHANNELS, DeliveryState
 from processor_app.delivery.doors import Door, DoorKey, Item, Job, Lane
 from processor_app.delivery.retries import RetrySchedule
 from service_kit.change import ACTIVE_STATES, Message, Ref
@@ -106,11 +106,26 @@ class Backlog:
             self._errands.refs.update(refs)
             self._chores.notify()
 
-    def recheck(self, tenant: str, seller_id: str) -> None:
-        """Have the store asked whether deliveries that wait for a seller can go."""
+    def seller_changed(self, tenant: str, seller_id: str) -> None:
+        """Try a seller anew, and have the store asked whether deliveries that wait for it can go."""
         with self._lock:
+            self._forgive(tenant, seller_id)
             self._errands.sellers.add((tenant, seller_id))
             self._chores.notify()
+
+    def retry(self, ref: Ref, messages: Sequence[Message]) -> None:
+        """Note deliveries that a person wants sent now, however their sellers have answered so far."""
+        with self._lock:
+            for message in messages:
+                self._note(ref, message)
+                self._forgive(ref.tenant, message.address)
+
+    def _forgive(self, tenant: str, seller_id: str) -> None:
+        for channel in CHANNELS:
+            door = self._doors.get(DoorKey(tenant, seller_id, channel))
+            if door is not None:
+                door.breaker.forgive()
+                self._invite(door, self._clock())
 
     def put_back(self, errands: Errands) -> None:
         """Have the store asked again, when it did not answer."""

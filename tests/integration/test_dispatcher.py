@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processor_app import bootstrap
+from processor_app import bootstrap, steps
 from processor_app.bootstrap import Processor, build_processor
 from processor_app.delivery import courier, lifecycle
 from processor_app.delivery.channel import AttemptResult, Parcel, Seller, Verdict
@@ -20,7 +21,7 @@ from processor_app.delivery.delivery import DeliveryState
 from processor_app.delivery.sellers import SellerWish
 from processor_app.domain import Close, FollowUp, OpenStream, OrderState
 from processor_app.settings import ProcessorSettings
-from service_kit.change import Ref
+from service_kit.change import Ref, Step
 from service_kit.errors import StoreUnavailable
 from service_kit.failpoints import FailpointError
 from service_kit.storage.contract import MessageFilter
@@ -418,6 +419,23 @@ def test_a_pruned_order_takes_its_settled_deliveries_along_and_one_that_goes_on_
     assert world.parts.orders.prune(0.0, 100) == 2
     assert world.counts() == {"retrying": 1}
     assert [world.parts.orders.get(ref).state for ref in refs] == ["pruned", "completed", "pruned"]
+
+
+def test_what_is_no_longer_kept_is_dead_and_says_so(world: World) -> None:
+    """The cleanup may take an order's log at the moment when a person sends a dead delivery of it again."""
+    world.register()
+    world.mail.answer = lambda parcel: AttemptResult(Verdict.FAILED, "No.")
+    ref = world.order(audience=("s1",))
+    world.wait_for(dead=1)
+    world.parts.orders.complete(Close(ref, OrderState.COMPLETED, "seller"))
+    world.parts.dispatcher.stop(5)
+    (delivery,) = world.deliveries()
+    world.parts.deliveries.retry("default", delivery.delivery_id)
+    world.parts.store.update(Step(ref, partial(steps.prune, before_ms=2**60, now_ms=2**60)))
+    world.restart()
+    world.wait_for(dead=1)
+    assert world.deliveries()[0].last_error == "What was to be sent is no longer kept."
+    assert len(world.mail.parcels) == 1
 
 
 # ---- sending again
