@@ -295,6 +295,24 @@ def test_a_wish_to_be_left_alone_holds_for_all_that_goes_to_the_seller(backlog: 
     assert len(take_all(backlog)) == 1
 
 
+def test_a_seller_whose_entry_is_changed_is_probed_at_once(backlog: Backlog, clock: Clock) -> None:
+    block(backlog, clock)
+    put(backlog, order(1), message("a"))
+    put(backlog, order(2), message("b"))
+    assert take_all(backlog) == []
+    backlog.seller_changed("default", "other")
+    assert take_all(backlog) == []
+    backlog.seller_changed("default", "s1")
+    assert len(take_all(backlog)) == 1
+    assert backlog.facts().open_breakers == 1
+
+
+def test_what_a_person_sends_again_is_a_probe_at_once(backlog: Backlog, clock: Clock) -> None:
+    block(backlog, clock)
+    backlog.retry(order(1), [message("a", seq=1), message("b", seq=2)])
+    assert take_all(backlog) == ["a"]
+
+
 # ---- what nobody knows
 
 
@@ -330,7 +348,7 @@ def test_an_attempt_of_our_own_that_has_just_ended_is_not_taken_for_one_that_run
 
 def test_a_store_that_did_not_answer_is_asked_again(backlog: Backlog) -> None:
     backlog.look_again([order(1)])
-    backlog.recheck("default", "s1")
+    backlog.seller_changed("default", "s1")
     errands = backlog.next_errands(0)
     assert errands is not None
     empty = backlog.next_errands(0)
