@@ -52,12 +52,22 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which calls go wrong, and how: of each method that is named every n-th."""
+    """Which calls go wrong, and how: of each method that is named every n-th.
+
+    What ``provoked_by`` names fails after its work, as often, so that the service has a reason to call the others.
+    """
 
     methods: tuple[str, ...]
     fault: Fault
     every: int
     delay_s: float
+    provoked_by: tuple[str, ...] = ()
+
+    def fault_of(self, method: str) -> Fault | None:
+        """What becomes of the calls of the method."""
+        if method in self.methods:
+            return self.fault
+        return Fault.AFTER if method in self.provoked_by else None
 
 
 class Control:
@@ -106,7 +116,7 @@ class Control:
             written = json.loads(self._plan.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        return Plan(tuple(written["methods"]), Fault(written["fault"]), written["every"], written["delay_s"])
+        return Plan(**{**written, "fault": Fault(written["fault"])})
 
     def note(self, what: str, name: str) -> None:
         """Add a line to the journal."""
@@ -131,10 +141,11 @@ class FaultyStore:
         if number == 1:
             self._control.note("called", name)
         plan = self._control.plan()
-        if plan is None or name not in plan.methods or number % plan.every:
+        fault = None if plan is None or number % plan.every else plan.fault_of(name)
+        if plan is None or fault is None:
             return method(*args, **options)
         self._control.note("struck", name)
-        match plan.fault:
+        match fault:
             case Fault.BEFORE:
                 raise StoreUnavailable("This call is to fail.", retry_after_s=1)
             case Fault.AFTER:

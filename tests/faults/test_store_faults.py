@@ -27,11 +27,8 @@ from tests.faults.torture import audit_arena
 
 SERVICES = ("requestor", "processor")
 NEVER_CALLED = {
-    "requestor": {"due", "entries_of_many", "now_ms", "stale"},
-    "processor": {
-        *("due", "end_lease", "keys", "leases", "messages", "now_ms"),
-        *("pending_of_many", "pending_refs", "renew_lease"),
-    },
+    "requestor": {"entries_of_many", "get_many", "now_ms", "outbox", "stale"},
+    "processor": {"end_lease", "keys", "leases", "now_ms", "pending_of_many", "pending_refs", "renew_lease"},
 }
 #: What a service calls when it starts and at no other time.
 AT_START = {"requestor": {"end_lease", "leases", "pending_refs"}, "processor": set[str]()}
@@ -41,8 +38,10 @@ ELSEWHERE = {service: NEVER_CALLED[service] | AT_START[service] | IN_CLEANUP[ser
 UNDER_LOAD = [(service, method) for service in SERVICES for method in sorted(METHODS - ELSEWHERE[service])]
 #: A reopening reads pages, so the trunk must break.
 BREAKS_TRUNK = {("requestor", "page")}
-#: What a service calls once a second; anything else is called so often that every second call may go wrong.
-PERIODIC = {"outbox_counts", "renew_lease"}
+#: What a service calls only after another method has failed.
+PROVOKED_BY = {("processor", "messages"): ("update_all",)}
+#: What a service calls once a second or less often; of anything else every second call goes wrong.
+PERIODIC = {"get_many", "outbox_counts", "renew_lease"}
 #: Longer than the lease may go without being renewed.
 LONG_S = {"renew_lease": 2.3}
 CLIENTS = 3
@@ -54,10 +53,10 @@ class Reader:
     def __init__(self, arena: Arena, order_id: str) -> None:
         order = f"/api/v1/orders/{order_id}"
         common = ("/readyz", "/metrics", "/api/v1/orders?limit=5", order, f"{order}/events?limit=5")
-        own = ("/api/v1/orders/tracking/status?limit=5", f"/api/v1/orders/tracking/{order_id}")
+        tracking = ("/api/v1/orders/tracking/status?limit=5", f"/api/v1/orders/tracking/{order_id}")
         self._urls = [
-            *(f"{arena.requestor.url}{path}" for path in (*common, *own)),
-            *(f"{arena.processor.url}{path}" for path in common),
+            *(f"{arena.requestor.url}{path}" for path in (*common, *tracking)),
+            *(f"{arena.processor.url}{path}" for path in (*common, "/api/v1/deliveries?limit=5")),
         ]
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -138,8 +137,8 @@ def running(faulty_arena: FaultyArena) -> Iterator[FaultyArena]:
     faulty_arena.stop_load()
 
 
-def plan_for(fault: Fault, *methods: str, every: int) -> Plan:
-    return Plan(methods, fault, every, max(LONG_S.get(method, 0.2) for method in methods))
+def plan_for(fault: Fault, *methods: str, every: int, provoked_by: tuple[str, ...] = ()) -> Plan:
+    return Plan(methods, fault, every, max(LONG_S.get(method, 0.2) for method in methods), provoked_by)
 
 
 def faults_of(arena: Arena, ledger: Ledger) -> list[str]:
@@ -180,7 +179,8 @@ def test_a_store_that_fails_under_load_loses_and_doubles_nothing(
 ) -> None:
     service, control = getattr(running, service_name), running.controls[service_name]
     deaths, struck, log_size = dict(running.deaths), control.strikes()[method], len(service.log)
-    control.arm(plan_for(fault, method, every=1 if method in PERIODIC else 2))
+    provoked_by = PROVOKED_BY.get((service_name, method), ())
+    control.arm(plan_for(fault, method, every=1 if method in PERIODIC else 2, provoked_by=provoked_by))
     load, reader = running.start_load()
 
     def has_struck() -> bool:
