@@ -51,7 +51,7 @@ def a_note_meets_a_death(arena: Arena, failpoint: str) -> list[str]:
     arena.processor.settings[FAILPOINTS] = failpoint
     arena.start()
     facts = OrderFacts(ORDER, "s1", runs_acked=1, runs_tried=1, notes=["n1"])
-    arena.requestor.post("/orders/initiate", order_body(ORDER))
+    arena.requestor.post("/orders/initiate", order_body(ORDER, notification_type="none"))
     wait_for_stream(arena.requestor, ORDER)
     arena.requestor.post("/orders/followup", note_body(ORDER, "n1"))
     eventually(lambda: arena.deaths["processor"] == 1, what="the processor's death")
@@ -72,7 +72,7 @@ def the_requestor_dies_in_the_commit_of_an_order(arena: Arena) -> list[str]:
     requestor.settings |= {"REQUESTOR_LEASE_S": "60", "REQUESTOR_PROCESSORS": "127.0.0.1:1"}
     requestor.settings[FAILPOINTS] = "store.committing=kill@2"
     arena.start()
-    insist(requestor, "/orders/initiate", order_body(ORDER))
+    insist(requestor, "/orders/initiate", order_body(ORDER, notification_type="none"))
     eventually(lambda: arena.deaths["requestor"] == 1, what="the requestor's death")
     return [] if ORDER in read_store(requestor.store) else [f"lost: order {ORDER}"]
 
