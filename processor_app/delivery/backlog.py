@@ -165,15 +165,19 @@ class Backlog:
 
     def _offer(self, lane: Lane) -> None:
         lane.door.offer(lane)
-        self._invite(lane.door)
+        self._invite(lane.door, self._clock())
 
-    def _invite(self, door: Door) -> None:
-        """Have the door's next item begun as soon as it may be."""
+    def _invite(self, door: Door, now_ms: int) -> None:
+        """Have the door's next item begun as soon as it may be.
+
+        Whoever has just found that it may not begin yet must ask with the same time: a later one would have it asked
+        again and again.
+        """
         at_ms = None if door.is_queued else door.next_ms()
         if at_ms is None:
             if door.is_unremarkable and not door.is_queued and self._doors.get(door.key) is door:
                 del self._doors[door.key]
-        elif at_ms <= self._clock():
+        elif at_ms <= now_ms:
             door.is_queued = True
             (self._slow if door.is_slow else self._quick).append(door)
             self._work.notify()
@@ -205,7 +209,7 @@ class Backlog:
                 door = queue.popleft()
                 door.is_queued = False
                 job = door.start(now) if door.is_slow is (queue is self._slow) else None
-                self._invite(door)
+                self._invite(door, now)
                 if job is not None:
                     jobs[job] = None
                     return job
@@ -242,7 +246,7 @@ class Backlog:
                 lane.is_held = False
                 self._note(job.ref, message)
                 self._offer(lane)
-            self._invite(door)
+            self._invite(door, self._clock())
             return turn
 
     def _judge(self, job: Job, passage: Passage, wished_pause_ms: int) -> Turn | None:
@@ -253,6 +257,7 @@ class Backlog:
         door.is_slow = now - job.begun_ms >= SLOW_MS
         if passage is Passage.PASSED:
             door.is_proven = True
+            door.trusted_until_ms = now + self._span_ms
             return Turn.CLOSED if door.breaker.succeed() else None
         opened = door.breaker.fail(now, is_probe=job.is_probe, wished_pause_ms=wished_pause_ms)
         return Turn.OPENED if opened else None
@@ -278,7 +283,7 @@ class Backlog:
             at_ms, _, door = heapq.heappop(self._alarms)
             if door.alarm_ms == at_ms:
                 door.alarm_ms = None
-                self._invite(door)
+                self._invite(door, self._clock())
 
     def facts(self) -> BacklogFacts:
         """How it stands."""

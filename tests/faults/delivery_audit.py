@@ -85,9 +85,8 @@ def _attempts_of(channel: str, records: Iterable[Attempt]) -> dict[Wanted, list[
     for place, record in enumerate(records):
         (note_id,) = set(_NOTE.findall(record["content" if channel == EMAIL else "body"]))
         order_id = note_id.partition("-note-")[0]
-        found[Wanted(order_id, note_id, record["receiver"].partition("@")[0], channel)].append(
-            record | {"place": place}
-        )
+        wanted = Wanted(order_id, note_id, record["receiver"].partition("@")[0], channel)
+        found[wanted].append({**record, "place": place})
     return dict(found)
 
 

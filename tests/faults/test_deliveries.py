@@ -21,9 +21,9 @@ OpenMarket: TypeAlias = Callable[..., Market]
 #: Every fault of a seller, at once.
 BAD = ("--refuse", "0.3", "--error", "0.2", "--hang", "0.1", "--drop", "0.05", "--hang-s", "2")
 FAULTS = ("refuse", "error", "hang", "drop")
-PATIENT = {"PROCESSOR_RETRY_SCHEDULE_S": "0.3,0.6,1,2,2,2,2,2"}
-SHORT = Size(orders=15, sellers=15, notes_per_order=5)
-FULL = Size(orders=50, sellers=45, notes_per_order=10)
+PATIENT = {"PROCESSOR_RETRY_SCHEDULE_S": "0.3,0.6,1,1,1,1,1,1"}
+SHORT = Size(orders=15, sellers=24, notes_per_order=5)
+FULL = Size(orders=50, sellers=75, notes_per_order=10)
 SIZES = pytest.mark.parametrize(
     "size", [pytest.param(SHORT, id="150-notes"), pytest.param(FULL, id="1000-notes", marks=pytest.mark.slow)]
 )
