@@ -567,7 +567,9 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Prepare the virtual environment and run the command in it."""
     progress = Progress()
     venv = bench_folder() if options.command == "bench" else venv_folder(os.environ)
-    requirements = {"up": RUN_REQUIREMENTS, "demo": RUN_REQUIREMENTS, "bench": BENCH_REQUIREMENTS}.get(options.command, DEV_REQUIREMENTS)
+    requirements = {"up": RUN_REQUIREMENTS, "demo": RUN_REQUIREMENTS, "bench": BENCH_REQUIREMENTS}.get(
+        options.command, DEV_REQUIREMENTS
+    )
     if options.no_install:
         python = venv_python(venv) if venv_python(venv).exists() else Path(sys.executable)
     else:

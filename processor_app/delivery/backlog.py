@@ -183,7 +183,11 @@ class Backlog:
         self._invite(lane.door, self._clock())
 
     def _invite(self, door: Door, now_ms: int) -> None:
-        """Have the door's next item begun as soon as it may be."""
+        """Have the door's next item begun as soon as it may be.
+
+        Whoever has just found that it may not begin yet must ask with the same time: a later one would have it asked
+        again and again.
+        """
         at_ms = None if door.is_queued else door.next_ms()
         if at_ms is None:
             if door.is_unremarkable and not door.is_queued and self._doors.get(door.key) is door:
@@ -268,6 +272,7 @@ class Backlog:
         door.is_slow = now - job.begun_ms >= SLOW_MS
         if passage is Passage.PASSED:
             door.is_proven = True
+            door.trusted_until_ms = now + self._span_ms
             return Turn.CLOSED if door.breaker.succeed() else None
         opened = door.breaker.fail(now, is_probe=job.is_probe, wished_pause_ms=wished_pause_ms)
         return Turn.OPENED if opened else None

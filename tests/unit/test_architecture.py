@@ -85,7 +85,9 @@ RULES = (
     Rule("views start no threads", VIEWS, never=THREADS),
     Rule("the start script leaves gRPC to the parts", ("wsgi_requestor", "wsgi_processor"), never=GRPC),
     Rule("dev.py needs Python alone", ("dev",), only=()),
-    Rule("the product runs without tests and benchmarks", PRODUCT, never=("tests", "benchmarks", "demo", "dev", "pytest")),
+    Rule(
+        "the product runs without tests and benchmarks", PRODUCT, never=("tests", "benchmarks", "demo", "dev", "pytest")
+    ),
     Rule("the demo speaks REST alone", ("demo",), only=("demo",)),
 )
 
