@@ -47,7 +47,7 @@ def send_form(url: str, **fields: str) -> None:
         pass
 
 
-def wait_for(look: Callable[[], T]) -> T:
+def wait_for(look: Callable[[], T | None]) -> T:
     """Look until the answer is true. Raises `TimeoutError` after a while."""
     deadline = time.monotonic() + _PATIENCE_S
     while not (seen := look()):
