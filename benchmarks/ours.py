@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,9 +22,10 @@ class Ours(Pair):
     description: ClassVar[str] = "both services as shipped: Flask on Waitress, trunk, SQLite with `synchronous=FULL`"
     is_durable: ClassVar[bool] = True
 
-    def __init__(self, store: str = SQLITE) -> None:
+    def __init__(self, store: str = SQLITE, processor_settings: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._store = store
+        self._processor_settings = processor_settings or {}
 
     def make_processes(self, folder: Path) -> tuple[Process, Process]:
         def store(role: str) -> str:
@@ -38,6 +40,7 @@ class Ours(Pair):
             "PROCESSOR_PORT": str(self.back.port),
             "PROCESSOR_GRPC_PORT": str(self.grpc.port),
             "PROCESSOR_STORE": store("processor"),
+            **self._processor_settings,
         }
         return (
             Process("requestor", python(ROOT / "wsgi_requestor.py"), folder, requestor),

@@ -168,7 +168,7 @@ def _build_delivery(
     by_name = {channel.name: channel for channel in channels}
     schedule = RetrySchedule(settings.retry_schedule_s)
     backlog = Backlog(schedule, places=settings.delivery_threads)
-    sellers = SellerDirectory(store, announce=backlog.recheck)
+    sellers = SellerDirectory(store, announce=backlog.seller_changed)
     routes = RouteFinder(sellers, by_name)
     mail_timeout_s = 0.0 if settings.smtp_url is None else settings.smtp_url.timeout_s
     timeout_s = max(settings.webhook_timeout_s, mail_timeout_s)

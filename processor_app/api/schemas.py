@@ -6,7 +6,7 @@ import re
 
 from marshmallow import fields, validate
 
-from processor_app.delivery.delivery import RETRYABLE, DeliveryState
+from processor_app.delivery.delivery import CHANNELS, RETRYABLE, DeliveryState
 from processor_app.delivery.webhook_url import webhook_url_fault
 from processor_app.domain import Answer, OrderState
 from service_kit import rules
@@ -21,7 +21,6 @@ from service_kit.web.schemas import (
 )
 
 MAX_NAME = 200
-_CHANNELS = [kind for kind in rules.NOTIFICATION_TYPES if kind != "none"]
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
 
 
@@ -136,9 +135,9 @@ class SellerWishSchema(StrictSchema):
         _webhook_fault, load_default="", metadata={"maxLength": rules.MAX_URL, "example": "https://one.example/hook"}
     )
     channels = fields.List(
-        fields.String(validate=validate.OneOf(_CHANNELS)),
+        fields.String(validate=validate.OneOf(CHANNELS)),
         load_default=list,
-        validate=validate.Length(max=len(_CHANNELS)),
+        validate=validate.Length(max=len(CHANNELS)),
         metadata={"description": "Channels that the seller wants beside the one that an order names."},
     )
     language = PatternField(_LANGUAGE, "must be a language such as en or de-AT", load_default="en")

@@ -11,12 +11,12 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from processor_app.delivery.breaker import Breaker
-from processor_app.delivery.delivery import DeliveryState
+from processor_app.delivery.delivery import CHANNELS, DeliveryState
 from processor_app.delivery.doors import Door, DoorKey, Item, Job, Lane
 from processor_app.delivery.retries import RetrySchedule
 from service_kit.change import ACTIVE_STATES, Message, Ref
@@ -106,11 +106,26 @@ class Backlog:
             self._errands.refs.update(refs)
             self._chores.notify()
 
-    def recheck(self, tenant: str, seller_id: str) -> None:
-        """Have the store asked whether deliveries that wait for a seller can go."""
+    def seller_changed(self, tenant: str, seller_id: str) -> None:
+        """Try a seller anew, and have the store asked whether deliveries that wait for it can go."""
         with self._lock:
+            self._forgive(tenant, seller_id)
             self._errands.sellers.add((tenant, seller_id))
             self._chores.notify()
+
+    def retry(self, ref: Ref, messages: Sequence[Message]) -> None:
+        """Note deliveries that a person wants sent now, however their sellers have answered so far."""
+        with self._lock:
+            for message in messages:
+                self._note(ref, message)
+                self._forgive(ref.tenant, message.address)
+
+    def _forgive(self, tenant: str, seller_id: str) -> None:
+        for channel in CHANNELS:
+            door = self._doors.get(DoorKey(tenant, seller_id, channel))
+            if door is not None:
+                door.breaker.forgive()
+                self._invite(door, self._clock())
 
     def put_back(self, errands: Errands) -> None:
         """Have the store asked again, when it did not answer."""
@@ -165,15 +180,19 @@ class Backlog:
 
     def _offer(self, lane: Lane) -> None:
         lane.door.offer(lane)
-        self._invite(lane.door)
+        self._invite(lane.door, self._clock())
 
-    def _invite(self, door: Door) -> None:
-        """Have the door's next item begun as soon as it may be."""
+    def _invite(self, door: Door, now_ms: int) -> None:
+        """Have the door's next item begun as soon as it may be.
+
+        Whoever has just found that it may not begin yet must ask with the same time: a later one would have it asked
+        again and again.
+        """
         at_ms = None if door.is_queued else door.next_ms()
         if at_ms is None:
             if door.is_unremarkable and not door.is_queued and self._doors.get(door.key) is door:
                 del self._doors[door.key]
-        elif at_ms <= self._clock():
+        elif at_ms <= now_ms:
             door.is_queued = True
             (self._slow if door.is_slow else self._quick).append(door)
             self._work.notify()
@@ -205,7 +224,7 @@ class Backlog:
                 door = queue.popleft()
                 door.is_queued = False
                 job = door.start(now) if door.is_slow is (queue is self._slow) else None
-                self._invite(door)
+                self._invite(door, now)
                 if job is not None:
                     jobs[job] = None
                     return job
@@ -242,7 +261,7 @@ class Backlog:
                 lane.is_held = False
                 self._note(job.ref, message)
                 self._offer(lane)
-            self._invite(door)
+            self._invite(door, self._clock())
             return turn
 
     def _judge(self, job: Job, passage: Passage, wished_pause_ms: int) -> Turn | None:
@@ -253,6 +272,7 @@ class Backlog:
         door.is_slow = now - job.begun_ms >= SLOW_MS
         if passage is Passage.PASSED:
             door.is_proven = True
+            door.trusted_until_ms = now + self._span_ms
             return Turn.CLOSED if door.breaker.succeed() else None
         opened = door.breaker.fail(now, is_probe=job.is_probe, wished_pause_ms=wished_pause_ms)
         return Turn.OPENED if opened else None
@@ -274,11 +294,12 @@ class Backlog:
 
     def _ring(self) -> None:
         """Invite the doors whose time has come."""
-        while self._alarms and self._alarms[0][0] <= self._clock():
+        now = self._clock()
+        while self._alarms and self._alarms[0][0] <= now:
             at_ms, _, door = heapq.heappop(self._alarms)
             if door.alarm_ms == at_ms:
                 door.alarm_ms = None
-                self._invite(door)
+                self._invite(door, now)
 
     def facts(self) -> BacklogFacts:
         """How it stands."""

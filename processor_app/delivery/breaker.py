@@ -53,6 +53,11 @@ class Breaker:
         if is_probe:
             self.is_probing = False
 
+    def forgive(self) -> None:
+        """End the pause: something has changed, so the next probe may begin at once."""
+        self.try_at_ms = 0
+        self._pause_ms = self._first_pause_ms
+
     def succeed(self) -> bool:
         """Note a success; answers whether this closes the breaker."""
         was_open = self.is_open

@@ -28,7 +28,8 @@ from service_kit.times import now_ms
 WEBHOOK = "webhook"
 #: What failed together is not tried together again.
 _JITTER = (0.9, 1.1)
-_STORE_PAUSE_S = 0.5
+#: After an error, so that one that stays is no storm of attempts and log lines.
+_PAUSE_S = 1.0
 
 log = get_logger(__name__)
 
@@ -91,6 +92,7 @@ class Courier:
             log.error("A delivery failed unexpectedly", action="delivery.failed", exc_info=error, **_names(job))
         if ended.message is None:
             self._hub.publish([job.ref])
+            self._stopping.wait(_PAUSE_S)
         turn = self._backlog.finish(job, ended.message, ended.passage, wished_pause_s=ended.wished_pause_s)
         if turn is not None:
             _log_turn(job, turn)
@@ -176,7 +178,7 @@ class Courier:
                 return _Ended(self._keep(job, decide), passage, result.retry_after_s)
             except StoreUnavailable:
                 # The outcome is known and worth waiting for: without it, the seller would get the same again.
-                if self._stopping.wait(_STORE_PAUSE_S):
+                if self._stopping.wait(_PAUSE_S):
                     raise
 
     # ---- the store

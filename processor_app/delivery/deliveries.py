@@ -109,6 +109,6 @@ class Deliveries:
             raise
         for result in results:
             if isinstance(result, Change):
-                self._backlog.apply(result.record.ref, result.puts)
+                self._backlog.retry(result.record.ref, result.puts)
         self._hub.publish([ref for ref, _ in named])
         return results

@@ -18,7 +18,10 @@ from enum import StrEnum
 from typing import Any
 
 from service_kit.change import Message, Ref
+from service_kit.rules import NOTIFICATION_TYPES
 
+#: The notification type of orders about which no seller is told.
+NO_CHANNEL = "none"
 _ID = re.compile(r"d([0-9a-f]{1,15})-[0-9a-f]{20}")
 #: How much of a failure's reason is kept.
 MAX_ERROR = 500
@@ -37,6 +40,8 @@ class DeliveryState(StrEnum):
     DEAD = "dead"
 
 
+#: The ways to a seller.
+CHANNELS = tuple(kind for kind in NOTIFICATION_TYPES if kind != NO_CHANNEL)
 #: States that a person may send anew from.
 RETRYABLE = (DeliveryState.DEAD, DeliveryState.RETRYING)
 

@@ -91,6 +91,7 @@ class Door:
         "is_slow",
         "key",
         "lanes",
+        "trusted_until_ms",
     )
 
     def __init__(self, key: DoorKey, breaker: Breaker) -> None:
@@ -101,6 +102,8 @@ class Door:
         #: Its last attempt took long.
         self.is_slow = False
         self.is_proven = False
+        #: Until then nothing is given up for its age: something has passed not so long ago.
+        self.trusted_until_ms = 0
         #: The backlog has it in a queue, or has set an alarm for it.
         self.is_queued = False
         self.alarm_ms: int | None = None
@@ -152,7 +155,7 @@ class Door:
         first.is_touched = False
         self.busy += 1
         # Only while nothing passes: where something does, attempts are counted and not the time.
-        is_expired = self.breaker.is_open and first.give_up_ms <= now_ms
+        is_expired = self.breaker.is_open and max(first.give_up_ms, self.trusted_until_ms) <= now_ms
         return Job(first, now_ms, is_expired=is_expired, is_probe=not is_expired and self.breaker.begin())
 
     def next_ms(self) -> int | None:

@@ -21,7 +21,7 @@ from processor_app.delivery.delivery import (
 from processor_app.delivery.plan import Routes
 from processor_app.delivery.retries import RetrySchedule
 from processor_app.domain import change_of, event_of, existing
-from service_kit.change import Change, Snapshot
+from service_kit.change import ACTIVE_STATES, Change, Snapshot
 from service_kit.errors import Conflict, NotFound
 
 #: What is said of a delivery whose attempts ended with the process, again and again.
@@ -49,13 +49,11 @@ def claim(
 
     Without an address the delivery waits instead. One whose attempts were all lost with the process is dead.
     """
-    delivery = _find(snapshot, delivery_id)
-    if delivery is None or not _is_due(delivery, now_ms):
+    delivery = _due(snapshot, delivery_id, now_ms)
+    if delivery is None:
         return None
-    if delivery.state is DeliveryState.SENDING:
-        delivery = replace(delivery, uncertain=delivery.uncertain + 1, last_error=OUTCOME_LOST)
-        if delivery.tries > len(schedule.pauses_s):
-            return _changed(snapshot, [replace(delivery, state=DeliveryState.DEAD)], now_ms)
+    if delivery.tries > len(schedule.pauses_s):
+        return _changed(snapshot, [replace(delivery, state=DeliveryState.DEAD)], now_ms)
     if not is_reachable:
         return _changed(snapshot, [replace(delivery, state=DeliveryState.WAITING)], now_ms)
     begun = replace(delivery, state=DeliveryState.SENDING, attempts=delivery.attempts + 1, due_ms=now_ms + lease_ms)
@@ -91,9 +89,9 @@ def settle(
 
 
 def give_up(snapshot: Snapshot, delivery_id: str, reason: str, *, now_ms: int) -> Change | None:
-    """End a delivery without an attempt; None when it is not waiting for one."""
-    delivery = _find(snapshot, delivery_id)
-    if delivery is None or delivery.state not in (DeliveryState.PENDING, DeliveryState.RETRYING):
+    """End a delivery without another attempt; None when none is due."""
+    delivery = _due(snapshot, delivery_id, now_ms)
+    if delivery is None:
         return None
     return _changed(snapshot, [replace(delivery, state=DeliveryState.DEAD, last_error=reason)], now_ms)
 
@@ -133,9 +131,14 @@ def _find(snapshot: Snapshot, delivery_id: str) -> Delivery | None:
     return None if message is None else delivery_of(message)
 
 
-def _is_due(delivery: Delivery, now_ms: int) -> bool:
-    is_open = delivery.state in (DeliveryState.PENDING, DeliveryState.RETRYING, DeliveryState.SENDING)
-    return is_open and delivery.due_ms <= now_ms
+def _due(snapshot: Snapshot, delivery_id: str, now_ms: int) -> Delivery | None:
+    """The delivery if an attempt is due. One whose last attempt never ended has an uncertain one more."""
+    delivery = _find(snapshot, delivery_id)
+    if delivery is None or delivery.state not in ACTIVE_STATES or delivery.due_ms > now_ms:
+        return None
+    if delivery.state is DeliveryState.SENDING:
+        return replace(delivery, uncertain=delivery.uncertain + 1, last_error=OUTCOME_LOST)
+    return delivery
 
 
 def _changed(snapshot: Snapshot, deliveries: Sequence[Delivery], now_ms: int, *, is_told: bool = True) -> Change:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from processor_app.delivery.delivery import Delivery, DeliveryState, delivery_id_of
+from processor_app.delivery.delivery import NO_CHANNEL, Delivery, DeliveryState, delivery_id_of
 from service_kit.change import Ref
-
-#: The notification type of orders about which no seller is told.
-NO_CHANNEL = "none"
 
 
 class Route(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: The longest wish of a receiver to be left alone that is honoured; a longer one would keep a delivery open for ever.
-MAX_RETRY_AFTER_S = 7 * 86_400.0
+MAX_RETRY_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

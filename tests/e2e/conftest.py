@@ -226,9 +226,9 @@ def requestor(services: Services, processor: Service) -> Service:
 # ---- stories that several tests tell
 
 
-def order_body(order_req_id: str, session_id: str = "s1") -> dict[str, Any]:
+def order_body(order_req_id: str, session_id: str = "s1", notification_type: str = "email") -> dict[str, Any]:
     """The body of an initiate."""
-    return {"order_req_id": order_req_id, "session_id": session_id, "notification_type": "email"}
+    return {"order_req_id": order_req_id, "session_id": session_id, "notification_type": notification_type}
 
 
 def note_body(order_req_id: str, follow_up_id: str) -> dict[str, Any]:

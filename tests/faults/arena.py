@@ -20,6 +20,8 @@ from tests.e2e.conftest import Service, Services, eventually
 FAST = {"REQUESTOR_KEEPALIVE_MS": "1500", "PROCESSOR_KEEPALIVE_MS": "1500", "REQUESTOR_LEASE_S": "3"}
 #: The settings that a user gets.
 AS_SHIPPED: dict[str, str] = {}
+#: Attempts that end quickly one way or the other: mail becomes files, and webhooks may go nowhere.
+SENDING = {"PROCESSOR_RETRY_SCHEDULE_S": "0.1,0.2", "PROCESSOR_WEBHOOK_TIMEOUT_S": "0.5"}
 FAILPOINTS = "ORDER_COMMUNICATOR_FAILPOINTS"
 _LOOK_S = 0.02
 
@@ -35,6 +37,7 @@ class Arena:
             own = {name: value for name, value in settings.items() if name.startswith(f"{service.prefix}_")}
             service.settings.update(own)
             service.settings[f"{service.prefix}_LOG_FORMAT"] = "json"  # what the audit reads
+        self.processor.settings.update(SENDING)
         self._armed: dict[str, str] = {}
         self.deaths = {"requestor": 0, "processor": 0}
         self._keeping = threading.Event()
@@ -98,7 +101,7 @@ class Arena:
         return status
 
     def wait_until_quiet(self, timeout_s: float = 60.0) -> float:
-        """Wait until every live order has its stream and nothing waits to be relayed; answers how long it took."""
+        """Wait until every live order has its stream and nothing is to be relayed or sent; answers how long it took."""
         began = time.monotonic()
         eventually(self._is_quiet, timeout_s=timeout_s, what="quiet")
         return time.monotonic() - began
@@ -115,11 +118,16 @@ class Arena:
             and at_processor["states"].get("live", 0) == status["active_streams"]
         )
 
+    def _delivery_states(self) -> set[str]:
+        states: dict[str, int] = self.processor.get("/deliveries?limit=1")["states"]
+        return set(states)
+
     def _is_quiet(self) -> bool:
         return (
             self.has_all_streams()
             and self.status()["states"].get("closing", 0) == 0
             and pending_in(self.requestor.store) == 0
+            and not self._delivery_states() & {"pending", "sending", "retrying", "waiting"}
         )
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.faults.ledger import Ledger, OrderFacts
 
@@ -43,6 +43,14 @@ class Kept:
     entries: list[tuple[int, str, str, dict[str, Any]]]  # seq, entry_id, kind, body
 
 
+class Sent(NamedTuple):
+    """One delivery as the processor's store has it."""
+
+    state: str
+    channel: str
+    attempts: int
+
+
 def read_store(path: Path) -> dict[str, Kept]:
     """All orders of a store, from its file."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
@@ -53,8 +61,21 @@ def read_store(path: Path) -> dict[str, Kept]:
             logs.setdefault(record, []).append((seq, entry_id, kind, json.loads(body)))
         return {
             key: Kept(state, token, json.loads(body), logs.get(record, []))
-            for record, key, state, token, body in connection.execute("SELECT id, key, state, token, body FROM records")
+            for record, key, state, token, body in connection.execute(
+                "SELECT id, key, state, token, body FROM records WHERE tenant = 'default'"
+            )
         }
+
+
+def read_outbox(path: Path) -> dict[str, dict[str, Sent]]:
+    """How the deliveries of each order stand in a store, from its file."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        found: dict[str, dict[str, Sent]] = {}
+        for key, name, state, channel, attempts in connection.execute(
+            "SELECT r.key, o.message_id, o.state, o.kind, o.attempts FROM outbox o JOIN records r ON r.id = o.record"
+        ):
+            found.setdefault(key, {})[name] = Sent(state, channel, attempts)
+        return found
 
 
 def set_aside_in(path: Path) -> int:
@@ -68,6 +89,7 @@ def audit(ledger: Ledger, requestor_store: Path, processor_store: Path, processo
     """Look for what was acknowledged and is missing, for what is there twice, and for histories that differ."""
     report = Report()
     at_requestor, at_processor = read_store(requestor_store), read_store(processor_store)
+    outbox = read_outbox(processor_store)
     for facts in ledger.orders.values():
         mine, theirs = at_requestor.get(facts.order_id), at_processor.get(facts.order_id)
         if mine is None or theirs is None:
@@ -78,6 +100,7 @@ def audit(ledger: Ledger, requestor_store: Path, processor_store: Path, processo
         _audit_notes(report, facts, mine, theirs)
         _audit_runs(report, facts, mine, theirs)
         _audit_events(report, facts, mine, theirs)
+        _audit_deliveries(report, facts, mine, theirs, outbox.get(facts.order_id, {}))
     for order_id in at_processor.keys() - at_requestor.keys():
         report.differing.append(f"order {order_id} is at the processor alone")
     _audit_streams(report, processor_log)
@@ -128,6 +151,33 @@ def _audit_events(report: Report, facts: OrderFacts, mine: Kept, theirs: Kept) -
         report.doubled.append(f"events of order {facts.order_id}")
     elif applied != sent:
         report.gaps.append(f"the events of order {facts.order_id}: {len(sent)} sent, {len(applied)} applied")
+
+
+def _audit_deliveries(report: Report, facts: OrderFacts, mine: Kept, theirs: Kept, sent: dict[str, Sent]) -> None:
+    """Every note has its deliveries, each has ended, and the buyer was told how, as long as the order lasted."""
+    planned: list[str] = []
+    last_told: dict[str, str] = {}
+    for _, _, kind, body in theirs.entries:
+        if kind in ("accepted", "follow_up_accepted"):
+            names = [told["delivery_id"] for told in body.get("deliveries", ())]
+            if len(names) != (facts.notification_type != "none"):
+                report.lost.append(f"a delivery of order {facts.order_id}: {kind} has {len(names)}")
+            planned += names
+        elif kind == "delivery_changed":
+            last_told[body["delivery_id"]] = body["state"]
+    report.doubled += [f"delivery {name}" for name, n in Counter(planned).items() if n > 1]
+    report.lost += [f"delivery {name}" for name in planned if name not in sent]
+    report.differing += [f"delivery {name} was never planned" for name in sent.keys() - set(planned)]
+    # Between the end of a run and the next, nothing is told.
+    has_one_stream = theirs.state == "live" and sum(kind == "accepted" for _, _, kind, _ in theirs.entries) == 1
+    expected = {"email": ("delivered",), "webhook": ("dead",)}
+    for name, (state, channel, attempts) in sent.items():
+        if state not in expected[channel] or (state == "delivered" and not attempts):
+            report.lost.append(f"delivery {name} by {channel} is {state} after {attempts} attempts")
+        elif has_one_stream and last_told.get(name) != state:
+            report.differing.append(f"delivery {name} is {state}, and the buyer was told {last_told.get(name)}")
+    shown = {body["delivery_id"]: body["state"] for _, _, kind, body in mine.entries if kind == "delivery_changed"}
+    report.differing += [f"delivery {name} at the requestor" for name in shown if shown[name] != last_told.get(name)]
 
 
 def _audit_streams(report: Report, processor_log: str) -> None:

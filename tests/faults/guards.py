@@ -14,7 +14,11 @@ from importlib import import_module
 from typing import Any
 
 from processor_app import domain, steps
+from processor_app.delivery import lifecycle, webhook
+from processor_app.delivery.channel import Parcel
+from processor_app.delivery.delivery import DeliveryState
 from processor_app.delivery.plan import Routes
+from processor_app.delivery.webhook_url import WebhookUrl
 from processor_app.domain import OpenStream
 from processor_app.rpc.messages import follow_up_of
 from processor_app.rpc.servicer import OrderServicer
@@ -124,6 +128,29 @@ def no_wait_for_the_disk() -> None:
     _put(sqlite, "Writer", _HastyWriter)
 
 
+def no_lasting_webhook_id() -> None:
+    """The processor gives each attempt of a webhook an id of its own."""
+    real = webhook._request
+
+    def request(parcel: Parcel, url: WebhookUrl) -> bytes:
+        return real(replace(parcel, delivery_id=f"{parcel.delivery_id}-{parcel.attempt}"), url)
+
+    _put(webhook, "_request", request)
+
+
+def no_memory_of_an_attempt() -> None:
+    """The processor takes a delivery whose attempt ended with its last life for one that was never tried."""
+    real = lifecycle.claim
+
+    def claim(snapshot: Snapshot, delivery_id: str, **how: Any) -> Change | None:
+        message = snapshot.messages[delivery_id]
+        if message.state == DeliveryState.SENDING:
+            message = replace(message, state=str(DeliveryState.PENDING))
+        return real(replace(snapshot, messages={**snapshot.messages, delivery_id: message}), delivery_id, **how)
+
+    _put(lifecycle, "claim", claim)
+
+
 #: The guards by name.
 OFF: dict[str, Callable[[], None]] = {
     "dedupe": no_dedupe,
@@ -134,6 +161,8 @@ OFF: dict[str, Callable[[], None]] = {
     "ack-after-commit": no_wait_for_the_commit,
     "turns": no_turns,
     "fsync-order": no_wait_for_the_disk,
+    "webhook-id": no_lasting_webhook_id,
+    "attempt-remembered": no_memory_of_an_attempt,
 }
 
 

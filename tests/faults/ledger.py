@@ -11,6 +11,7 @@ class OrderFacts:
 
     order_id: str
     session_id: str
+    notification_type: str = "none"
     #: Answers "Order initiated successfully", and calls that may have begun a run.
     runs_acked: int = 0
     runs_tried: int = 0

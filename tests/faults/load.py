@@ -16,6 +16,8 @@ from tests.faults.ledger import Ledger, OrderFacts
 
 #: A call that is not answered for so long counts as a fault of its own.
 _PATIENCE_S = 60.0
+#: A webhook that no attempt reaches: its address is not in the public internet.
+_NOWHERE = "http://127.0.0.1:9/"
 
 
 class Client(threading.Thread):
@@ -29,6 +31,7 @@ class Client(threading.Thread):
         self._orders = orders
         self._stop_asked = stop
         self._session = requests.Session()
+        self._seller = f"seller-{number}"
         self.ledger = Ledger()
         self.error: BaseException | None = None
         self._ids = 0
@@ -37,6 +40,7 @@ class Client(threading.Thread):
         try:
             while not self._stop_asked.is_set():
                 self._act()
+            self._register(is_reachable=True)
         except BaseException as error:  # noqa: BLE001 - told by the driver
             self.error = error
 
@@ -53,10 +57,14 @@ class Client(threading.Thread):
             self._note(facts, self._random.choice(facts.notes))  # again, as after a double click
         elif dice < 0.88:
             self._initiate(facts)  # again
-        elif dice < 0.96:
+        elif dice < 0.93:
             self._reply(facts)
-        else:
+        elif dice < 0.96:
             self._end(facts)
+        elif dice < 0.985:
+            self._register(is_reachable=self._random.random() < 0.5)
+        else:
+            self._call(self._arena.processor, "/deliveries/retry", {"seller_id": self._seller})
 
     def _next_id(self, prefix: str) -> str:
         self._ids += 1
@@ -66,7 +74,8 @@ class Client(threading.Thread):
         finished = [facts for facts in self.ledger.orders.values() if not facts.is_live]
         if finished and self._random.random() < 0.3:
             return self._random.choice(finished)
-        facts = OrderFacts(self._next_id("o"), f"session-{self._number}")
+        kind = self._random.choice(["none", "email", "email", "webhook"])
+        facts = OrderFacts(self._next_id("o"), f"session-{self._number}", kind)
         self.ledger.orders[facts.order_id] = facts
         return facts
 
@@ -76,8 +85,8 @@ class Client(threading.Thread):
         body = {
             "order_req_id": facts.order_id,
             "session_id": facts.session_id,
-            "notification_type": "none",
-            "audience": ["seller1"],
+            "notification_type": facts.notification_type,
+            "audience": [self._seller],
         }
         may_be_new = not facts.is_live
         facts.runs_tried += may_be_new
@@ -91,34 +100,59 @@ class Client(threading.Thread):
             facts.is_live = True  # already being processed: an earlier try of ours that was not answered
 
     def _note(self, facts: OrderFacts, note_id: str) -> None:
-        answer = self._call(self._arena.requestor, "/orders/followup", note_body(facts.order_id, note_id))
+        body = {**note_body(facts.order_id, note_id), "audience": [self._seller]}
+        answer = self._call(self._arena.requestor, "/orders/followup", body)
         if answer is not None and answer.get("success") and note_id not in facts.notes:
             facts.notes.append(note_id)
 
     def _reply(self, facts: OrderFacts) -> None:
         reply_id = self._next_id("r")
-        body = {"reply_id": reply_id, "seller_id": "seller1", "answer": "message", "message": "soon"}
+        body = {"reply_id": reply_id, "seller_id": self._seller, "answer": "message", "message": "soon"}
         answer = self._call(self._arena.processor, f"/orders/{facts.order_id}/replies", body, may_be_unknown=True)
         if answer is not None and answer.get("success"):
             facts.replies.append(reply_id)
 
+    def _register(self, *, is_reachable: bool) -> None:
+        """Give this client's seller its addresses, or take them away, so that deliveries wait and go again."""
+        addresses = {"email": f"{self._seller}@example.com", "webhook_url": _NOWHERE} if is_reachable else {}
+        # Nobody gives this up: at the end every seller can be reached.
+        self._call(self._arena.processor, f"/sellers/{self._seller}", addresses, method="PUT", may_give_up=False)
+
     def _end(self, facts: OrderFacts) -> None:
-        kind = self._random.choice(["complete", "cancel"])
         facts.is_live, facts.was_ended = False, True
+        # The seller's side may end an order only when no note is on its way: it would be set aside.
+        if self._random.random() < 0.4 and self._is_relayed(facts):
+            self._call(self._arena.processor, f"/orders/{facts.order_id}/complete", {}, may_be_unknown=True)
+            return
+        kind = self._random.choice(["complete", "cancel"])
         self._call(self._arena.requestor, f"/orders/{facts.order_id}/{kind}", {})
 
+    def _is_relayed(self, facts: OrderFacts) -> bool:
+        try:
+            answer = self._session.get(f"{self._arena.requestor.url}/api/v1/orders/{facts.order_id}", timeout=10)
+            return answer.status_code == 200 and answer.json()["unsent_count"] == 0
+        except requests.RequestException:
+            return False
+
     def _call(
-        self, service: Service, path: str, body: Mapping[str, Any], *, may_be_unknown: bool = False
+        self,
+        service: Service,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        method: str = "POST",
+        may_be_unknown: bool = False,
+        may_give_up: bool = True,
     ) -> dict[str, Any] | None:
-        """Post until there is a definite answer; None when it was given up, or refused for a good reason.
+        """Call until there is a definite answer; None when it was given up, or refused for a good reason.
 
         ``may_be_unknown``: the service may not have heard yet of the order, or of its newest run.
         """
-        give_up = self._random.random() < 0.1
+        give_up = may_give_up and self._random.random() < 0.1
         began = time.monotonic()
         while True:
             try:
-                answer = self._session.post(f"{service.url}/api/v1{path}", json=body, timeout=10)
+                answer = self._session.request(method, f"{service.url}/api/v1{path}", json=body, timeout=10)
                 if answer.status_code == 200:
                     result: dict[str, Any] = answer.json()
                     return result

@@ -14,7 +14,9 @@ from tests.faults import guards
 from tests.faults.arena import FAILPOINTS, Arena
 from tests.faults.audit import read_store, set_aside_in
 from tests.faults.by_hand import claim, trunk_to
+from tests.faults.delivery_audit import faults_in
 from tests.faults.ledger import Ledger, OrderFacts
+from tests.faults.sellers import EMAIL, WEBHOOK, Market
 from tests.faults.settling import wait_until_settled
 from tests.faults.torture import audit_arena
 from tests.integration.test_grpc import close_request, follow_up
@@ -51,7 +53,7 @@ def a_note_meets_a_death(arena: Arena, failpoint: str) -> list[str]:
     arena.processor.settings[FAILPOINTS] = failpoint
     arena.start()
     facts = OrderFacts(ORDER, "s1", runs_acked=1, runs_tried=1, notes=["n1"])
-    arena.requestor.post("/orders/initiate", order_body(ORDER))
+    arena.requestor.post("/orders/initiate", order_body(ORDER, notification_type="none"))
     wait_for_stream(arena.requestor, ORDER)
     arena.requestor.post("/orders/followup", note_body(ORDER, "n1"))
     eventually(lambda: arena.deaths["processor"] == 1, what="the processor's death")
@@ -72,7 +74,7 @@ def the_requestor_dies_in_the_commit_of_an_order(arena: Arena) -> list[str]:
     requestor.settings |= {"REQUESTOR_LEASE_S": "60", "REQUESTOR_PROCESSORS": "127.0.0.1:1"}
     requestor.settings[FAILPOINTS] = "store.committing=kill@2"
     arena.start()
-    insist(requestor, "/orders/initiate", order_body(ORDER))
+    insist(requestor, "/orders/initiate", order_body(ORDER, notification_type="none"))
     eventually(lambda: arena.deaths["requestor"] == 1, what="the requestor's death")
     return [] if ORDER in read_store(requestor.store) else [f"lost: order {ORDER}"]
 
@@ -113,6 +115,31 @@ def the_processor_cannot_keep_a_note_and_then_can(arena: Arena) -> list[str]:
         trunk.wait_for(2 + len(again), "follow_up_acks")
     notes = [name for _, name, kind, _ in read_store(processor.store)[ORDER].entries if kind == "follow_up_accepted"]
     return [] if notes == ["note:n1", "note:n2"] else [f"disordered: {', '.join(notes)}"]
+
+
+def the_processor_dies_when_a_note_is_sent(arena: Arena, channel: str) -> list[str]:
+    arena.processor.settings[FAILPOINTS] = "processor.delivery.sent=kill@1"
+    market = Market(arena)
+    try:
+        arena.start()
+        market.start_sinks()
+        market.register("seller1", channel)
+        market.begin(f"{channel}-order-1", channel, ["seller1"])
+        market.note(f"{channel}-order-1")
+        eventually(lambda: arena.deaths["processor"] == 1, what="the processor's death")
+        arena.wait_until_ready(arena.processor)
+        market.wait_until_ended(timeout_s=20)
+        return [fault.partition(":")[0] for fault in faults_in(market)]
+    finally:
+        market.close()
+
+
+def the_processor_dies_when_a_mail_is_sent(arena: Arena) -> list[str]:
+    return the_processor_dies_when_a_note_is_sent(arena, EMAIL)
+
+
+def the_processor_dies_when_a_webhook_is_sent(arena: Arena) -> list[str]:
+    return the_processor_dies_when_a_note_is_sent(arena, WEBHOOK)
 
 
 # ---- the guards
@@ -162,6 +189,8 @@ GUARDS = [
     ),
     Guard("turns", "processor", the_processor_cannot_keep_a_note_and_then_can, ["disordered: note:n2, note:n1"]),
     Guard("fsync-order", "requestor", the_requestor_dies_in_the_commit_of_an_order, ["lost: order o-1"]),
+    Guard("webhook-id", "processor", the_processor_dies_when_a_webhook_is_sent, ["renamed"]),
+    Guard("attempt-remembered", "processor", the_processor_dies_when_a_mail_is_sent, ["repeated"]),
 ]
 SCENARIOS = list(dict.fromkeys(guard.scenario for guard in GUARDS))
 

@@ -64,7 +64,7 @@ class World:
         orders = [OrderFacts(f"A{number}", "s1", runs_tried=1, is_live=True) for number in range(count)]
 
         def initiate(session: requests.Session, facts: OrderFacts) -> None:
-            post(session, self.requestor, "/orders/initiate", order_body(facts.order_id))
+            post(session, self.requestor, "/orders/initiate", order_body(facts.order_id, notification_type="none"))
             facts.runs_acked += 1
 
         for_each(orders, initiate)
@@ -305,7 +305,7 @@ def test_a_peer_that_answers_pings_but_says_nothing_is_noticed_within_4_s(
     arena.start()
     numbers = itertools.count()
     while "failpoint" not in services[mute].log:
-        arena.requestor.post("/orders/initiate", order_body(f"A{next(numbers)}"))
+        arena.requestor.post("/orders/initiate", order_body(f"A{next(numbers)}", notification_type="none"))
         time.sleep(0.1)  # so that each is a message of its own
     assert told_so not in services[witness].log
     began = time.monotonic()

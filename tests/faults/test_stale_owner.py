@@ -44,7 +44,7 @@ def logs_at(processor: Service, orders: Iterable[str] = ORDERS) -> dict[str, Kep
 
 def initiate_all(requestor: Service) -> None:
     for order_id in ORDERS:
-        requestor.post("/orders/initiate", order_body(order_id))
+        requestor.post("/orders/initiate", order_body(order_id, notification_type="none"))
     eventually(lambda: open_streams(requestor) == len(ORDERS), what="all streams")
 
 

@@ -116,7 +116,7 @@ def test_a_damaged_store_is_refused_in_one_line_and_left_as_it_is(
 ) -> None:
     for service in arena.both:
         service.start()
-    arena.requestor.post("/orders/initiate", order_body("A1"))
+    arena.requestor.post("/orders/initiate", order_body("A1", notification_type="none"))
     arena.requestor.post("/orders/followup", note_body("A1", "n1"))
     victim: Service = getattr(arena, kind)
     assert victim.stop() == 0
@@ -132,7 +132,7 @@ def test_a_damaged_store_is_refused_in_one_line_and_left_as_it_is(
 def test_a_lost_file_beside_the_log_of_a_killed_requestor_is_not_taken_for_a_new_store(arena: Arena) -> None:
     requestor = arena.requestor
     requestor.start()
-    requestor.post("/orders/initiate", order_body("A1"))
+    requestor.post("/orders/initiate", order_body("A1", notification_type="none"))
     requestor.kill()
     log = Path(f"{requestor.store}-wal")
     kept = log.read_bytes()
@@ -145,7 +145,7 @@ def test_a_lost_file_beside_the_log_of_a_killed_requestor_is_not_taken_for_a_new
 def test_a_frozen_process_keeps_its_store_and_a_dead_one_does_not(arena: Arena) -> None:
     first, second = arena.requestor, arena.services.requestor("second")
     first.start()
-    first.post("/orders/initiate", order_body("A1"))
+    first.post("/orders/initiate", order_body("A1", notification_type="none"))
     second.settings["REQUESTOR_STORE"] = first.settings["REQUESTOR_STORE"]
     with arena.frozen(first):
         assert "in use by another instance" in refused_line(second)

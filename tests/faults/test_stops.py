@@ -115,7 +115,7 @@ def test_a_processor_that_is_deaf_to_its_callers_ends_itself_and_is_healed_by_a_
     shipped, processor.command = processor.command, [sys.executable, "-m", "tests.faults.deaf_processor"]
     for service in arena.both:
         service.start()
-    arena.requestor.post("/orders/initiate", order_body("A1"))
+    arena.requestor.post("/orders/initiate", order_body("A1", notification_type="none"))
     eventually(arena.has_all_streams, what="the stream")
 
     processor.process.send_signal(signal.SIGUSR1)
@@ -126,5 +126,5 @@ def test_a_processor_that_is_deaf_to_its_callers_ends_itself_and_is_healed_by_a_
 
     processor.command = shipped
     processor.start()
-    arena.requestor.post("/orders/initiate", order_body("A2"))
+    arena.requestor.post("/orders/initiate", order_body("A2", notification_type="none"))
     eventually(arena.has_all_streams, what="the streams")

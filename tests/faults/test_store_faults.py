@@ -254,7 +254,7 @@ def test_a_cleanup_whose_store_fails_takes_finished_orders_and_no_others(
     ledger = Ledger()
     for number in range(12):
         facts = OrderFacts(f"o-{number}", "s1", is_live=number % 2 == 0)
-        arena.requestor.post("/orders/initiate", order_body(facts.order_id))
+        arena.requestor.post("/orders/initiate", order_body(facts.order_id, notification_type="none"))
         arena.requestor.post("/orders/followup", note_body(facts.order_id, "n1"))
         facts.runs_acked, facts.runs_tried, facts.notes = 1, 1, ["n1"]
         ledger.orders[facts.order_id] = facts

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processor_app import bootstrap
+from processor_app import bootstrap, steps
 from processor_app.bootstrap import Processor, build_processor
 from processor_app.delivery import courier, lifecycle
 from processor_app.delivery.channel import AttemptResult, Parcel, Seller, Verdict
@@ -19,7 +21,7 @@ from processor_app.delivery.delivery import DeliveryState
 from processor_app.delivery.sellers import SellerWish
 from processor_app.domain import Close, FollowUp, OpenStream, OrderState
 from processor_app.settings import ProcessorSettings
-from service_kit.change import Ref
+from service_kit.change import Ref, Step
 from service_kit.errors import StoreUnavailable
 from service_kit.failpoints import FailpointError
 from service_kit.storage.contract import MessageFilter
@@ -419,6 +421,23 @@ def test_a_pruned_order_takes_its_settled_deliveries_along_and_one_that_goes_on_
     assert [world.parts.orders.get(ref).state for ref in refs] == ["pruned", "completed", "pruned"]
 
 
+def test_what_is_no_longer_kept_is_dead_and_says_so(world: World) -> None:
+    """The cleanup may take an order's log at the moment when a person sends a dead delivery of it again."""
+    world.register()
+    world.mail.answer = lambda parcel: AttemptResult(Verdict.FAILED, "No.")
+    ref = world.order(audience=("s1",))
+    world.wait_for(dead=1)
+    world.parts.orders.complete(Close(ref, OrderState.COMPLETED, "seller"))
+    world.parts.dispatcher.stop(5)
+    (delivery,) = world.deliveries()
+    world.parts.deliveries.retry("default", delivery.delivery_id)
+    world.parts.store.update(Step(ref, partial(steps.prune, before_ms=2**60, now_ms=2**60)))
+    world.restart()
+    world.wait_for(dead=1)
+    assert world.deliveries()[0].last_error == "What was to be sent is no longer kept."
+    assert len(world.mail.parcels) == 1
+
+
 # ---- sending again
 
 
@@ -527,6 +546,7 @@ def test_an_error_at_any_step_loses_and_doubles_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(bootstrap, "LEASE_MARGIN_S", 0.2)
+    monkeypatch.setattr(courier, "_PAUSE_S", 0.01)
     world.restart(webhook_timeout_s=0.1)
     world.register()
     hits = iter(range(1000))
@@ -548,7 +568,7 @@ def test_an_error_at_any_step_loses_and_doubles_nothing(
 
 
 def test_an_outcome_waits_for_a_store_that_cannot_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "_STORE_PAUSE_S", 0.05)
+    monkeypatch.setattr(courier, "_PAUSE_S", 0.05)
     world.register()
     update, failures = world.parts.store.update, iter(range(5))
 
@@ -562,6 +582,46 @@ def test_an_outcome_waits_for_a_store_that_cannot_be_written(world: World, monke
     world.wait_for(delivered=1)
     assert next(failures, None) is None
     assert len(world.mail.parcels) == 1
+
+
+def test_a_store_that_can_be_read_but_not_written_is_not_stormed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.register()
+    steps = 0
+
+    def refuse(step: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        raise StoreUnavailable("The store has no room left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.parts.store, "update", refuse)
+        world.order(audience=("s1",))
+        time.sleep(1.5)
+        assert 0 < steps <= 3
+    world.wait_for(delivered=1)
+
+
+def test_an_outage_with_lost_outcomes_ends_with_every_delivery_delivered_or_dead(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "LEASE_MARGIN_S", 0.1)
+    monkeypatch.setattr(courier, "_PAUSE_S", 0.01)
+    world.restart(retry_schedule_s=(0.05, 0.1), webhook_timeout_s=0.1)
+    chance = random.Random(1)
+
+    def strike() -> None:
+        if chance.random() < 0.1:
+            raise FailpointError("here")
+
+    monkeypatch.setattr(courier, "_CLAIMED", strike)
+    world.register()
+    world.mail.answer = lambda parcel: BUSY
+    for number in range(10):
+        world.order(f"A{number}", ("s1",))
+        for note in range(5):
+            world.note(f"n{note}", key=f"A{number}")
+    world.wait_for(dead=60)
+    assert world.parts.dispatcher.facts()["due"] == 0
 
 
 def test_a_stopped_dispatcher_can_be_stopped_again_and_says_so(world: World) -> None:

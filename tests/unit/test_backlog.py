@@ -23,8 +23,11 @@ class Clock:
 
     def __init__(self) -> None:
         self.now_ms = 1_000_000
+        #: How much later it is after each look.
+        self.tick_ms = 0
 
     def __call__(self) -> int:
+        self.now_ms += self.tick_ms
         return self.now_ms
 
 
@@ -275,6 +278,25 @@ def test_nothing_is_given_up_for_its_age_where_something_passes(backlog: Backlog
     assert not taken(backlog).is_expired
 
 
+def test_nothing_is_given_up_until_the_seller_has_been_silent_for_as_long_as_a_delivery_is_tried(
+    backlog: Backlog, clock: Clock
+) -> None:
+    clock.now_ms += SCHEDULE.span_ms * 10
+    put(backlog, order(1), message("passed"))
+    put(backlog, order(2), message("old", due_ms=clock.now_ms + SCHEDULE.span_ms - 1))
+    deliver(backlog, taken(backlog))
+    block(backlog, clock)
+    clock.now_ms += SCHEDULE.span_ms - 1
+    ring(backlog)
+    probe = taken(backlog)
+    assert (probe.is_expired, probe.is_probe) == (False, True)
+    clock.now_ms += 1
+    fail(backlog, probe, clock.now_ms)
+    clock.now_ms += SCHEDULE.span_ms
+    ring(backlog)
+    assert taken(backlog).is_expired
+
+
 def test_a_probe_without_an_attempt_leaves_the_next_turn_to_another(backlog: Backlog, clock: Clock) -> None:
     block(backlog, clock)
     put(backlog, order(1), message("a"))
@@ -295,7 +317,39 @@ def test_a_wish_to_be_left_alone_holds_for_all_that_goes_to_the_seller(backlog: 
     assert len(take_all(backlog)) == 1
 
 
+def test_a_seller_whose_entry_is_changed_is_probed_at_once(backlog: Backlog, clock: Clock) -> None:
+    block(backlog, clock)
+    put(backlog, order(1), message("a"))
+    put(backlog, order(2), message("b"))
+    assert take_all(backlog) == []
+    backlog.seller_changed("default", "other")
+    assert take_all(backlog) == []
+    backlog.seller_changed("default", "s1")
+    assert len(take_all(backlog)) == 1
+    assert backlog.facts().open_breakers == 1
+
+
+def test_what_a_person_sends_again_is_a_probe_at_once(backlog: Backlog, clock: Clock) -> None:
+    block(backlog, clock)
+    backlog.retry(order(1), [message("a", seq=1), message("b", seq=2)])
+    assert take_all(backlog) == ["a"]
+
+
 # ---- what nobody knows
+
+
+@pytest.mark.timeout(10)
+def test_a_pause_that_ends_while_a_worker_looks_holds_nobody_up(backlog: Backlog, clock: Clock) -> None:
+    for number in range(3):
+        put(backlog, order(number), message())
+    deliver(backlog, taken(backlog))
+    fail(backlog, taken(backlog), clock.now_ms, wished_pause_s=1)  # while the door is queued for the third
+    clock.now_ms += 998
+    clock.tick_ms = 1
+    assert take(backlog) is None
+    clock.tick_ms, clock.now_ms = 0, clock.now_ms + 1
+    ring(backlog)
+    assert take(backlog) is not None
 
 
 def test_an_unknown_outcome_holds_its_lane_until_the_store_is_asked(backlog: Backlog) -> None:
@@ -330,7 +384,7 @@ def test_an_attempt_of_our_own_that_has_just_ended_is_not_taken_for_one_that_run
 
 def test_a_store_that_did_not_answer_is_asked_again(backlog: Backlog) -> None:
     backlog.look_again([order(1)])
-    backlog.recheck("default", "s1")
+    backlog.seller_changed("default", "s1")
     errands = backlog.next_errands(0)
     assert errands is not None
     empty = backlog.next_errands(0)

@@ -97,6 +97,16 @@ def test_a_shorter_wish_does_not_end_a_longer_pause(breaker: Breaker) -> None:
     assert breaker.try_at_ms == 600
 
 
+def test_a_breaker_that_is_forgiven_probes_at_once_and_stays_open(breaker: Breaker) -> None:
+    fail_often(breaker)
+    probe(breaker, 100)
+    breaker.forgive()
+    assert breaker.may_try(100)
+    assert breaker.is_open
+    assert probe(breaker, 100)
+    assert breaker.try_at_ms == 300
+
+
 class BreakerLife(RuleBasedStateMachine):
     """Attempts that begin when they may and end in any order and way."""
 

@@ -206,11 +206,23 @@ def test_the_word_of_an_attempt_that_was_overtaken_does_not_count(snapshot: Snap
 
 def test_what_is_given_up_is_dead_with_the_reason() -> None:
     snapshot = noted()
-    change = lifecycle.give_up(snapshot, name_of(snapshot), "Too late.", now_ms=9)
+    change = lifecycle.give_up(snapshot, name_of(snapshot), "Too late.", now_ms=9000)
     assert change is not None
     assert told(change) == [("dead", 0, "Too late.")]
-    for other in (sending(), with_delivery(noted(), state=DeliveryState.DELIVERED)):
-        assert lifecycle.give_up(other, name_of(other), "Too late.", now_ms=9) is None
+
+
+def test_what_is_given_up_after_an_attempt_that_never_ended_is_uncertain() -> None:
+    change = lifecycle.give_up(sending(), name_of(sending()), "Too late.", now_ms=22_000)
+    assert change is not None
+    assert told(change) == [("dead", 1, "Too late.")]
+    assert delivery_of(change.puts[0]).uncertain == 1
+
+
+@pytest.mark.parametrize(
+    "snapshot", [sending(), with_delivery(noted(), state=DeliveryState.DELIVERED), with_delivery(noted(), due_ms=10**9)]
+)
+def test_what_is_under_way_or_over_or_not_due_is_not_given_up(snapshot: Snapshot) -> None:
+    assert lifecycle.give_up(snapshot, name_of(snapshot), "Too late.", now_ms=9000) is None
 
 
 def test_what_waits_is_released_in_the_order_of_its_events_when_its_seller_can_be_reached() -> None:

@@ -38,7 +38,7 @@ def hub(store: SqliteStore) -> StreamHub:
 @pytest.fixture
 def orders(store: SqliteStore, hub: StreamHub) -> Orders:
     backlog = Backlog(RetrySchedule((1.0,)), places=1)
-    return Orders(store, hub, RouteFinder(SellerDirectory(store, announce=backlog.recheck), {}), backlog)
+    return Orders(store, hub, RouteFinder(SellerDirectory(store, announce=backlog.seller_changed), {}), backlog)
 
 
 class Call:
