@@ -18,8 +18,8 @@ def wait_until_settled(arena: Arena, timeout_s: float = 20.0) -> None:
 
 def _events_sent(arena: Arena) -> int:
     # The directory's sellers have a log too, but no stream.
-    of_orders = "SELECT id FROM records WHERE tenant = 'default'"
-    return _count(arena.processor.store, f"SELECT count(*) FROM entries WHERE record IN ({of_orders})")
+    of_orders = "SELECT count(*) FROM entries WHERE record IN (SELECT id FROM records WHERE tenant = 'default')"
+    return _count(arena.processor.store, of_orders)
 
 
 def _events_applied(arena: Arena) -> int:
