@@ -69,11 +69,14 @@ class Sink:
             connection.close()
         return True
 
-    def arrivals(self) -> Iterator[tuple[str, str, float]]:
-        """The note, the seller and the time of everything that came, by `time.time`."""
-        for line in self._out.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            yield record["event"]["data"]["follow_up_id"], record["receiver"], record["at_ms"] / 1000
+    def records(self) -> list[dict[str, Any]]:
+        """What it did with everything that came."""
+        return [json.loads(line) for line in self._out.read_text(encoding="utf-8").splitlines()]
+
+    def arrivals(self) -> Iterator[tuple[str, float]]:
+        """The note and the time, by `time.time`, of everything that came."""
+        for record in self.records():
+            yield record["event"]["data"]["follow_up_id"], record["at_ms"] / 1000
 
 
 class Run:
@@ -110,6 +113,10 @@ class Run:
         for sink in (self._good, self._changing):
             sink.process.kill()
 
+    def bad_ends(self) -> int:
+        """How many attempts at the changing sellers met a bad end."""
+        return sum(record["action"] != "take" for record in self._changing.records())
+
     def measure(self, *, per_s: float, seconds: float) -> list[float]:
         """Send notes at an even pace; answers how long each took to each good seller, in milliseconds."""
         accepted: dict[str, float] = {}
@@ -129,7 +136,7 @@ class Run:
         )
         # The first half-second warms everything up.
         late = {note for note in accepted if accepted[note] >= min(accepted.values()) + 0.5}
-        return [(at_s - accepted[note]) * 1000 for note, _, at_s in self._good.arrivals() if note in late]
+        return [(at_s - accepted[note]) * 1000 for note, at_s in self._good.arrivals() if note in late]
 
 
 def note_body(number: int, note: str) -> dict[str, Any]:
@@ -184,11 +191,16 @@ def main() -> int:
         for has_bad in (False, True) if number % 2 == 0 else (True, False):
             with new_run(has_bad=has_bad) as run:
                 took_ms = run.measure(per_s=options.per_s, seconds=options.seconds)
+                bad_ends = run.bad_ends()
+            if has_bad != bool(bad_ends):
+                raise BenchFault(f"{bad_ends} attempts met a bad end, which makes the run void")
             shown = []
             for percent in PERCENTS:
                 found[has_bad, percent].append(percentile(took_ms, percent))
                 shown.append(f"p{percent} {found[has_bad, percent][-1]:.1f} ms")
-            console.print(f"{number + 1} {'with' if has_bad else 'without'} bad sellers: {', '.join(shown)}")
+            console.print(
+                f"{number + 1} {'with' if has_bad else 'without'} bad sellers: {', '.join(shown)}; {bad_ends} bad ends"
+            )
     ratios = {percent: ratio(found[True, percent], found[False, percent]) for percent in PERCENTS}
     for percent, spread in ratios.items():
         if spread is not None:
