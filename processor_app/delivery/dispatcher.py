@@ -38,6 +38,9 @@ class Dispatcher:
         self._clerk_thread = self._thread("delivery-clerk", self._keep_books)
         self._stopping = threading.Event()
         self._is_loaded = False
+        #: Guards the two numbers: workers that run, and those of them that carry something.
+        self._lock = threading.Lock()
+        self._started = self._busy = 0
 
     @staticmethod
     def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
@@ -80,14 +83,27 @@ class Dispatcher:
 
     def _work(self) -> None:
         while (job := self._backlog.take()) is not None:
+            with self._lock:
+                self._busy += 1
+                is_last = self._busy == self._started
+            if is_last:
+                self._add_worker()
             self._courier.carry(job)
+            with self._lock:
+                self._busy -= 1
+
+    def _add_worker(self) -> None:
+        """Start one more worker, so that one is always free; a processor that tells few sellers has few threads."""
+        with self._lock:
+            if self._started < len(self._workers):
+                self._workers[self._started].start()
+                self._started += 1
 
     def _keep_books(self) -> None:
         while not self._is_loaded and not self._stopping.is_set():
             self._is_loaded = self._try(self._clerk.load)
         if self._is_loaded:
-            for worker in self._workers:
-                worker.start()
+            self._add_worker()
         counted_s = compared_s = time.monotonic()
         while (errands := self._backlog.next_errands(_COUNT_S)) is not None:
             if not self._try(partial(self._clerk.run, errands)):
