@@ -20,9 +20,9 @@ from service_kit.logs import get_logger
 _log = get_logger(__name__)
 
 #: Windows delivers Ctrl+C only when the main thread wakes up, so no wait of it lasts longer than this.
+_WAKE_UP_S = 0.5
 #: The collector looks at new objects when there are so many more of them.
 _COLLECT_AFTER = 10_000
-_WAKE_UP_S = 0.5
 
 
 class Component(Protocol):
