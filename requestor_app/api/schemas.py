@@ -15,6 +15,7 @@ from service_kit.web.schemas import (
     ChoiceField,
     HttpUrlField,
     IdField,
+    IdListField,
     ListQuerySchema,
     PatternField,
     QueryIntegerField,
@@ -28,10 +29,8 @@ def _details_fit(details: Mapping[str, Any]) -> None:
         raise ValidationError(f"must be at most {rules.MAX_DETAILS} characters long as JSON")
 
 
-def _audience_fits(sellers: list[str]) -> None:
-    fault = rules.audience_fault(sellers)
-    if fault is not None:
-        raise ValidationError(fault)
+def _named_audience_fault(sellers: list[str]) -> str | None:
+    return rules.audience_fault(sellers) if sellers else "must name a seller"
 
 
 class InitiateSchema(StrictSchema):
@@ -40,9 +39,7 @@ class InitiateSchema(StrictSchema):
     order_req_id = IdField(required=True, metadata={"example": "TEST001"})
     session_id = IdField(required=True, metadata={"example": "sess_test_001"})
     notification_type = ChoiceField(rules.NOTIFICATION_TYPES, required=True, metadata={"example": "email"})
-    audience = fields.List(
-        IdField(), load_default=list, validate=_audience_fits, metadata={"maxItems": rules.MAX_AUDIENCE}
-    )
+    audience = IdListField(rules.audience_fault, load_default=list, metadata={"maxItems": rules.MAX_AUDIENCE})
     details = fields.Dict(keys=fields.String(), load_default=None, validate=_details_fit)
 
 
@@ -75,11 +72,10 @@ class FollowUpSchema(StrictSchema):
 
     order_req_id = IdField(required=True, metadata={"example": "TEST001"})
     follow_up_id = IdField(metadata={"description": "Names the follow-up; repeating it has no second effect."})
-    audience = fields.List(
-        IdField(),
+    audience = IdListField(
+        _named_audience_fault,
         required=True,
-        validate=[validate.Length(min=1), _audience_fits],
-        metadata={"maxItems": rules.MAX_AUDIENCE, "example": ["seller1", "seller2"]},
+        metadata={"minItems": 1, "maxItems": rules.MAX_AUDIENCE, "example": ["seller1", "seller2"]},
     )
     message = fields.Nested(MessageSchema, required=True)
 

@@ -87,6 +87,30 @@ class IdField(PatternField):
         super().__init__(ID_PATTERN, ID_RULE, **kwargs)
 
 
+def _is_id(value: object) -> bool:
+    return type(value) is str and ID_PATTERN.fullmatch(value) is not None
+
+
+class IdListField(fields.List[str]):
+    """A list of identifiers with a rule for the whole: a function that answers what is wrong with it, or None."""
+
+    def __init__(self, fault: Callable[[list[str]], str | None], **kwargs: Any) -> None:
+        def check(ids: list[str]) -> None:
+            if (found := fault(ids)) is not None:
+                raise ValidationError(found)
+
+        super().__init__(IdField(), validate=check, **kwargs)
+        self._list_fault = fault
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """The list. A good one is spared what marshmallow does to find each fault."""
+        if type(value) is list and all(map(_is_id, value)) and self._list_fault(value) is None:
+            return value
+        return super().deserialize(value, attr, data, **kwargs)
+
+
 class HttpUrlField(CheckedText):
     """An http or https URL with a host and without user and password."""
 
