@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow import ValidationError, fields, validate
 
 from requestor_app.domain import OrderState
 from service_kit import rules
+from service_kit.errors import FieldError
 from service_kit.web.schemas import (
     MAX_PAGE,
     ChoiceField,
@@ -59,12 +60,10 @@ class MessageSchema(StrictSchema):
     message_type = PatternField(rules.KIND_PATTERN, rules.KIND_RULE, load_default="text")
     message = TextField(max_length=rules.MAX_TEXT, load_default="")
 
-    @validates_schema(skip_on_field_errors=True)
-    def says_something(self, data: Mapping[str, Any], **_: Any) -> None:
-        """Refuse a message with neither text nor links."""
+    def fault(self, data: Mapping[str, Any]) -> FieldError | None:
+        """A message has a text or links."""
         fault = rules.message_fault(data["message"], data["urls"])
-        if fault is not None:
-            raise ValidationError(fault, "message")
+        return None if fault is None else FieldError("message", fault)
 
 
 class FollowUpSchema(StrictSchema):

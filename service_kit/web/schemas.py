@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 from flask import request
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, missing, validate, validates_schema
 
 from service_kit.errors import FieldError, InvalidInput
 from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
@@ -27,10 +28,42 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 class StrictSchema(Schema):
-    """A schema that refuses unknown fields."""
+    """A schema that refuses unknown fields, and has no hooks but `fault`."""
 
     class Meta:  # noqa: D106 - the options of the schema
         unknown = RAISE
+
+    def fault(self, data: Mapping[str, Any]) -> FieldError | None:  # noqa: ARG002 - for schemas with such a rule
+        """What is wrong with fields that are good each by itself, or None."""
+        return None
+
+    @validates_schema(skip_on_field_errors=True)
+    def _has_no_fault(self, data: Mapping[str, Any], **_: Any) -> None:
+        if (found := self.fault(data)) is not None:
+            raise ValidationError(found.message, found.pointer)
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """The document as it is read. A good one is spared what marshmallow does to find each fault."""
+        if type(data) is dict and not any(options.values()):
+            with suppress(ValidationError):
+                return self._load_good(data)
+        return super().load(data, **options)
+
+    def _load_good(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Like `load`; raises a `ValidationError` that says nothing when there is any fault."""
+        loaded: dict[str, Any] = {}
+        known = 0
+        for name, field in self.load_fields.items():
+            if name in data:
+                known += 1
+                loaded[name] = field.deserialize(data[name], name, data)
+            elif field.required:
+                raise ValidationError("")
+            elif (default := field.load_default) is not missing:
+                loaded[name] = default() if callable(default) else default
+        if known != len(data) or self.fault(loaded) is not None:
+            raise ValidationError("")
+        return loaded
 
 
 class CheckedText(fields.String):
