@@ -28,10 +28,14 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 class StrictSchema(Schema):
-    """A schema that refuses unknown fields, and has no hooks but `fault`."""
+    """A schema that refuses unknown fields; what holds between fields is said by `fault`, not by a hook."""
 
     class Meta:  # noqa: D106 - the options of the schema
         unknown = RAISE
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._has_further_hooks = self._hooks != StrictSchema._hooks
 
     def fault(self, data: Mapping[str, Any]) -> FieldError | None:  # noqa: ARG002 - for schemas with such a rule
         """What is wrong with fields that are good each by itself, or None."""
@@ -44,7 +48,7 @@ class StrictSchema(Schema):
 
     def load(self, data: Any, **options: Any) -> Any:
         """The document as it is read. A good one is spared what marshmallow does to find each fault."""
-        if type(data) is dict and not any(options.values()):
+        if type(data) is dict and not self._has_further_hooks and not any(options.values()):
             with suppress(ValidationError):
                 return self._load_good(data)
         return super().load(data, **options)
