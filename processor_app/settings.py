@@ -18,6 +18,7 @@ from service_kit.settings import (
     seconds_list,
     setting,
     text,
+    url,
 )
 
 PREFIX = "PROCESSOR"
@@ -82,6 +83,11 @@ class ProcessorSettings:
         parse=secret_text(),
         secret=True,
         help="What reply links are signed with; without one, a secret is made and kept in a file beside the store.",
+    )
+    otlp_endpoint: str = setting(
+        "",
+        parse=url("http", "https", example="http://127.0.0.1:4318/v1/traces"),
+        help="Where spans are sent by OpenTelemetry (OTLP over HTTP); needs requirements-otel.txt.",
     )
     log_format: str = setting("console", parse=choice("console", "json"), help="How log lines look.")
     log_level: str = setting(

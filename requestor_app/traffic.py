@@ -9,6 +9,7 @@ from typing import Protocol
 
 from requestor_app.domain import Acknowledgement, CloseKind, Event, FollowUp, Order, OrderState
 from service_kit.change import Ref
+from service_kit.origin import UNKNOWN, Origin
 
 
 class Refusal(StrEnum):
@@ -37,6 +38,7 @@ class Relay:
     token: int
     added_ms: int
     sending: int
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Closing:
     reason: str
     token: int
     sending: int
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from processor_app.delivery.delivery import NO_CHANNEL, Delivery, DeliveryState, delivery_id_of
 from service_kit.change import Ref
+from service_kit.origin import UNKNOWN, Origin
 
 
 class Route(NamedTuple):
@@ -23,12 +24,16 @@ _UNKNOWN = Route(frozenset(), ())
 
 
 class Occasion(NamedTuple):
-    """What sellers are told about: the order itself, or a follow-up, as the event of this number says it."""
+    """What sellers are told about: the order itself, or a follow-up, as the event of this number says it.
+
+    ``origin`` is the buyer's request.
+    """
 
     ref: Ref
     run: int
     seq: int
     follow_up_id: str = ""
+    origin: Origin = UNKNOWN
 
 
 def plan(
@@ -64,4 +69,5 @@ def _delivery(occasion: Occasion, seller_id: str, channel: str, now_ms: int, *, 
         due_ms=now_ms,
         round_ms=now_ms,
         follow_up_id=occasion.follow_up_id,
+        origin=occasion.origin,
     )

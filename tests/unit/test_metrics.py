@@ -12,7 +12,7 @@ def text_of(metrics: Metrics) -> str:
 
 def test_every_reading_is_shown_under_the_services_name():
     metrics = Metrics("requestor")
-    metrics.gauge("streams", "Streams by state.", lambda: {"open": 3, "connecting": 0}, label="state")
+    metrics.gauge("streams", "Streams by state.", lambda: {"open": 3, "connecting": 0}, labels=["state"])
     metrics.counter("duplicates_refused", "Duplicates.", lambda: 7)
     text = text_of(metrics)
     assert 'requestor_streams{state="open"} 3.0' in text

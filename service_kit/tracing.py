@@ -1,0 +1,70 @@
+"""Traces: a place in one for each request, and what it takes to tell a tracing system of the work that was done.
+
+A trace costs a few random bits and a text. Spans are told to a `SpanSink`; without one none is made.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import NamedTuple, Protocol
+
+from service_kit.origin import UNKNOWN, Origin, read_traceparent
+
+# An id has to be unlike all others, not hard to guess. Seeded by the system.
+_bits = random.Random().getrandbits  # noqa: S311
+
+#: The origin of what the current thread does for a request.
+_current: ContextVar[Origin] = ContextVar("origin", default=UNKNOWN)
+set_origin = _current.set
+reset_origin = _current.reset
+current_origin = _current.get
+
+
+class SpanKind:
+    """What a span is to others, in the words of OpenTelemetry."""
+
+    SERVER = "SERVER"
+    CONSUMER = "CONSUMER"
+    CLIENT = "CLIENT"
+
+
+class Span(NamedTuple):
+    """A piece of work that is done; its own id is that of ``origin``."""
+
+    name: str
+    kind: str
+    origin: Origin
+    parent_id: str
+    begun_ns: int
+    ended_ns: int
+    attributes: Mapping[str, str | int]
+    #: Why it failed; None when it did not.
+    failure: str | None = None
+
+
+class SpanSink(Protocol):
+    """Takes spans; it must be quick and raise nothing."""
+
+    def record(self, span: Span) -> None:
+        """Take one span."""
+
+
+def begin_trace(header: str | None, request_id: str, *, is_sampled: bool) -> tuple[Origin, str]:
+    """The origin of a request by its ``traceparent`` header, and its parent's span id: "" when the trace begins here.
+
+    A header that is not valid is ignored, as the standard asks.
+    """
+    if header is not None:
+        trace = read_traceparent(header)
+        if trace is not None:
+            return Origin(f"{trace[:36]}{_bits(64) or 1:016x}{trace[52:]}", request_id), trace[36:52]
+    flags = "01" if is_sampled else "00"
+    return Origin(f"00-{_bits(128) or 1:032x}-{_bits(64) or 1:016x}-{flags}", request_id), ""
+
+
+def next_span(origin: Origin) -> Origin:
+    """The same origin with a span id of its own, for work that the origin's request has caused."""
+    trace = origin.traceparent
+    return Origin(f"{trace[:36]}{_bits(64) or 1:016x}{trace[52:]}", origin.request_id) if trace else origin
