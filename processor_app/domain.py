@@ -11,12 +11,12 @@ of this life are in `processor_app.steps`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from service_kit.change import Body, Change, Entry, Message, Record, Ref, Snapshot, next_version
 from service_kit.errors import Conflict, NotFound
 from service_kit.origin import UNKNOWN, Origin, origin_of
+from service_kit.values import value
 
 
 class OrderState(StrEnum):
@@ -77,7 +77,7 @@ class IdTaken(Conflict):
     title = "The id is taken"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenStream:
     """A requestor's wish to hold the order's stream."""
 
@@ -94,7 +94,7 @@ class OpenStream:
     origin: Origin = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FollowUp:
     """What the buyer adds to an order."""
 
@@ -109,7 +109,7 @@ class FollowUp:
     origin: Origin = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Close:
     """The end of an order by one side: ``end`` is the state it leads to, ``by`` is "buyer" or "seller"."""
 
@@ -124,7 +124,7 @@ class Close:
     origin: Origin = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """A seller's answer to the order, or to one follow-up when ``follow_up_id`` is not empty."""
 
@@ -138,7 +138,7 @@ class Reply:
     run: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Order:
     """An order as its record says it. ``run_start`` is the number of the last event before the present run.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
 from requestor_app.domain import Acknowledgement, CloseKind, Event, FollowUp, Order, OrderState
 from service_kit.change import Ref
 from service_kit.origin import UNKNOWN, Origin
+from service_kit.values import value
 
 
 class Refusal(StrEnum):
@@ -22,7 +23,7 @@ class Refusal(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opening:
     """A stream to open."""
 
@@ -30,7 +31,7 @@ class Opening:
     stream_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relay:
     """A follow-up to hand over, under the claim's token. ``sending`` grows when the order's messages begin again."""
 
@@ -41,7 +42,7 @@ class Relay:
     origin: Origin = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closing:
     """A close to hand over, under the claim's token."""
 
@@ -54,7 +55,7 @@ class Closing:
     origin: Origin = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """Everything that has queued up for the processor; empty: a sign of life."""
 
@@ -70,7 +71,7 @@ class Outgoing:
         return not (self.openings or self.relays or self.closings or self.acks)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """The processor opened a stream."""
 
@@ -79,7 +80,7 @@ class Opened:
     head_seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """Where an order stands at a processor that no longer keeps its events: how its run ended, with which event."""
 
@@ -88,7 +89,7 @@ class Snapshot:
     head_seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """The processor did not open a stream."""
 
@@ -100,7 +101,7 @@ class Refused:
     snapshot: Snapshot | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closed:
     """The processor ended a stream before its order."""
 
@@ -108,7 +109,7 @@ class Closed:
     stream_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Incoming:
     """One message of the processor."""
 

@@ -51,17 +51,16 @@ class SpanSink(Protocol):
         """Take one span."""
 
 
-def begin_trace(header: str | None, request_id: str, *, is_sampled: bool) -> tuple[Origin, str]:
-    """The origin of a request by its ``traceparent`` header, and its parent's span id: "" when the trace begins here.
+def begin_trace(header: str | None, request_id: str, flags: str = "00") -> Origin:
+    """The origin of a request: in the trace of its ``traceparent`` header, or in a new one with the flags.
 
     A header that is not valid is ignored, as the standard asks.
     """
     if header is not None:
         trace = read_traceparent(header)
         if trace is not None:
-            return Origin(f"{trace[:36]}{_bits(64) or 1:016x}{trace[52:]}", request_id), trace[36:52]
-    flags = "01" if is_sampled else "00"
-    return Origin(f"00-{_bits(128) or 1:032x}-{_bits(64) or 1:016x}-{flags}", request_id), ""
+            return Origin(f"{trace[:36]}{_bits(64) or 1:016x}{trace[52:]}", request_id)
+    return Origin(f"00-{_bits(128) or 1:032x}-{_bits(64) or 1:016x}-{flags}", request_id)
 
 
 def next_span(origin: Origin) -> Origin:

@@ -137,14 +137,15 @@ class Courier:
 
     def _send(self, channel: Channel, parcel: Parcel) -> AttemptResult:
         """Try once; what is logged meanwhile, by libraries too, names the delivery."""
-        context = {"order_req_id": parcel.order_req_id, "delivery_id": parcel.delivery_id, **parcel.origin.names}
-        bind_log_context(**context)
+        bound = bind_log_context(
+            order_req_id=parcel.order_req_id, delivery_id=parcel.delivery_id, **parcel.origin.names
+        )
         try:
             with self._measures.attempt(channel.name, parcel) as attempt:
                 attempt.result = channel.send(parcel)
                 return attempt.result
         finally:
-            unbind_log_context(*context)
+            unbind_log_context(bound)
 
     def _parcel(self, change: Change, delivery: Delivery, seller: Seller) -> Parcel | None:
         """What is to be sent, from the event that it is about; None when that is no longer kept."""

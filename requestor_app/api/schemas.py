@@ -12,6 +12,7 @@ from requestor_app.domain import OrderState
 from service_kit import rules
 from service_kit.web.schemas import (
     MAX_PAGE,
+    ChoiceField,
     HttpUrlField,
     IdField,
     ListQuerySchema,
@@ -38,9 +39,7 @@ class InitiateSchema(StrictSchema):
 
     order_req_id = IdField(required=True, metadata={"example": "TEST001"})
     session_id = IdField(required=True, metadata={"example": "sess_test_001"})
-    notification_type = fields.String(
-        required=True, validate=validate.OneOf(rules.NOTIFICATION_TYPES), metadata={"example": "email"}
-    )
+    notification_type = ChoiceField(rules.NOTIFICATION_TYPES, required=True, metadata={"example": "email"})
     audience = fields.List(
         IdField(), load_default=list, validate=_audience_fits, metadata={"maxItems": rules.MAX_AUDIENCE}
     )
@@ -151,7 +150,7 @@ class TrackedOrderSchema(StrictSchema):
 class OrderQuerySchema(ListQuerySchema):
     """Which orders to list."""
 
-    state = fields.String(validate=validate.OneOf([str(state) for state in OrderState]))
+    state = ChoiceField(OrderState)
     session_id = IdField()
 
 
@@ -178,7 +177,7 @@ class OrderListSchema(StrictSchema):
 class StreamSchema(StrictSchema):
     """How the order's stream stands."""
 
-    state = fields.String(required=True, validate=validate.OneOf(["connecting", "open", "closed"]))
+    state = ChoiceField(["connecting", "open", "closed"], required=True)
     since = fields.String(required=True, allow_none=True)
     last_error = fields.String(required=True, allow_none=True)
 
@@ -188,7 +187,7 @@ class OrderNoteSchema(TrackedNoteSchema):
 
     message = fields.String(required=True)
     urls = fields.List(fields.String(), required=True)
-    relay_state = fields.String(required=True, validate=validate.OneOf(["pending", "relayed", "set_aside"]))
+    relay_state = ChoiceField(["pending", "relayed", "set_aside"], required=True)
     last_error = fields.String(required=True, allow_none=True)
 
 
@@ -240,7 +239,7 @@ class EventSchema(StrictSchema):
     seq = fields.Integer(required=True)
     kind = fields.String(required=True)
     at = fields.String(required=True)
-    origin = fields.String(required=True, validate=validate.OneOf(["requestor", "processor"]))
+    origin = ChoiceField(["requestor", "processor"], required=True)
     processor_seq = fields.Integer(required=True, allow_none=True)
     data = fields.Dict(required=True)
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from flask.json.provider import DefaultJSONProvider
 
 from service_kit.health import Health
 from service_kit.logs import bind_log_context, get_logger, unbind_log_context
 from service_kit.measures import Histogram
 from service_kit.metrics import Metrics
-from service_kit.origin import REQUEST_ID, Origin
+from service_kit.origin import REQUEST_ID, Origin, read_traceparent
 from service_kit.tracing import Span, SpanKind, SpanSink, begin_trace, reset_origin, set_origin
 from service_kit.web.common import CommonResources, create_common_blueprint
 from service_kit.web.json_body import MAX_BODY_BYTES
+from service_kit.web.lean_flask import LeanFlask
 from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
 
 if TYPE_CHECKING:
@@ -43,14 +44,11 @@ def create_base_app(
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Flask:
     """An app with everything that is the same in both services; it starts nothing."""
-    app = Flask(import_name, static_folder=None)
+    app = LeanFlask(import_name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     # There is one way to write a URL: a redirect to it would repeat what the caller wrote.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
-    if isinstance(app.json, DefaultJSONProvider):
-        app.json.sort_keys = False
-        app.json.compact = True
     register_problem_handlers(app)
     app.register_blueprint(create_common_blueprint(CommonResources(health, title, version, metrics)))
     times = Histogram("method", "route", "status")
@@ -70,6 +68,8 @@ class _Envelope:
         self._wsgi_app = wsgi_app
         self._times = times
         self._spans = spans
+        #: Of traces that begin here: whether their spans are told of.
+        self._flags = "00" if spans is None else "01"
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         begun_s = time.perf_counter()
@@ -77,32 +77,33 @@ class _Envelope:
         if not REQUEST_ID.fullmatch(request_id):
             request_id = f"{_PROCESS}{next(_request_numbers):016x}"
         environ[REQUEST_ID_KEY] = request_id
-        origin, parent_id = begin_trace(environ.get("HTTP_TRACEPARENT"), request_id, is_sampled=self._spans is not None)
+        origin = begin_trace(environ.get("HTTP_TRACEPARENT"), request_id, self._flags)
         place = ("none", "none", "5xx")  # what is raised past Flask is answered by the server
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal place
             place = _place_of(environ, status)
-            headers += [("X-Request-ID", request_id), ("X-Content-Type-Options", "nosniff")]
             # An answer is the state of this moment; a view that knows better says so itself.
-            if not any(name.lower() == "cache-control" for name, _ in headers):
+            if "cache-control" not in {name.lower() for name, _ in headers}:
                 headers.append(("Cache-Control", "no-store"))
-            took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
-            path = environ.get(LOGGED_PATH_KEY, environ["PATH_INFO"])
-            _log.debug(f"{environ['REQUEST_METHOD']} {path} {status}", action="http.request", took_ms=took_ms)
+            headers += [("X-Request-ID", request_id), ("X-Content-Type-Options", "nosniff")]
+            if _log.is_enabled_for(logging.DEBUG):
+                took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
+                path = environ.get(LOGGED_PATH_KEY, environ["PATH_INFO"])
+                _log.debug(f"{environ['REQUEST_METHOD']} {path} {status}", action="http.request", took_ms=took_ms)
             return start_response(status, headers, exc_info)
 
-        bind_log_context(request_id=request_id, trace_id=origin.trace_id)
+        bound = bind_log_context(request_id=request_id, trace_id=origin.trace_id)
         token = set_origin(origin)
         try:
             return self._wsgi_app(environ, start)
         finally:
             reset_origin(token)
-            unbind_log_context("request_id", "trace_id")
+            unbind_log_context(bound)
             took_s = time.perf_counter() - begun_s
             self._times.observe(took_s, *place)
             if self._spans is not None:
-                self._spans.record(_span_of(origin, parent_id, place, took_s))
+                self._spans.record(_span_of(origin, environ.get("HTTP_TRACEPARENT", ""), place, took_s))
 
 
 def _place_of(environ: WSGIEnvironment, status: str) -> tuple[str, str, str]:
@@ -114,14 +115,15 @@ def _place_of(environ: WSGIEnvironment, status: str) -> tuple[str, str, str]:
     return method, route, f"{status[0]}xx"
 
 
-def _span_of(origin: Origin, parent_id: str, place: tuple[str, str, str], took_s: float) -> Span:
+def _span_of(origin: Origin, header: str, place: tuple[str, str, str], took_s: float) -> Span:
     method, route, status = place
+    parent = Origin(read_traceparent(header) or "")
     ended_ns = time.time_ns()
     return Span(
         name=f"{method} {route}",
         kind=SpanKind.SERVER,
         origin=origin,
-        parent_id=parent_id,
+        parent_id=parent.span_id,
         begun_ns=ended_ns - int(took_s * 1e9),
         ended_ns=ended_ns,
         attributes={"http.request.method": method, "http.route": route, "request_id": origin.request_id},
