@@ -12,7 +12,9 @@ _REPLY_LINK = re.compile(r"(/reply/)[^\s\"'<>?#&,;)\]}\\]+")
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]+")
 # What an Authorization header says, with its name and without it.
 _BEARER = re.compile(r"\b([Bb]earer )[A-Za-z0-9._~+/=-]{6,}")
-_AUTHORIZATION = re.compile(r"([Aa]uthorization[\"'\\]*[:=]\s*[\"'\\]*(?:[A-Za-z]+ )?)(?!\*)[^\s\"'\\,;]+")
+_AUTHORIZATION = re.compile(
+    r"([Aa]uthorization[\"'\\]*[:=]\s*[\"'\\]*(?:(?:Basic|Bearer|Digest|Token) )?+)(?!\*)[^\s\"'\\,;]+"
+)
 
 
 def masked(text: str) -> str:
