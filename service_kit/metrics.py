@@ -147,8 +147,13 @@ def add_common_metrics(
 
 def add_order_metrics(metrics: Metrics, store: Store, *, states: Iterable[str]) -> None:
     """How many orders stand in each state."""
-    zeros = dict.fromkeys(map(str, states), 0)
-    metrics.gauge("orders", "Orders by state.", lambda: zeros | store.counts(None), labels=["state"])
+    names = [str(state) for state in states]
+
+    def counts() -> Mapping[str, float]:
+        found = store.counts(None)  # a store may hold other records than orders
+        return {name: found.get(name, 0) for name in names}
+
+    metrics.gauge("orders", "Orders by state.", counts, labels=["state"])
 
 
 def add_outbox_metrics(metrics: Metrics, store: Store, *, states: Iterable[str], to_be_sent: Iterable[str]) -> None:

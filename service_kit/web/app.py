@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = get_logger(__name__)
+#: How a request counts that the app did not answer: what is raised past Flask is answered by the server.
+_NO_ANSWER = ("none", "none", "5xx")
 #: Where a view says in the WSGI environment what the log shows in the place of a path that is a secret.
 LOGGED_PATH_KEY = "order_communicator.logged_path"
 # A request's id has to be unlike all others, not hard to guess; drawing each costs a call of the system.
@@ -51,8 +53,10 @@ def create_base_app(
     app.url_map.strict_slashes = False
     register_problem_handlers(app)
     app.register_blueprint(create_common_blueprint(CommonResources(health, title, version, metrics)))
-    times = Histogram("method", "route", "status")
+    # Failures begin at zero, so that the first one is an increase.
+    times = Histogram("method", "route", "status", known=[_NO_ANSWER])
     if metrics is not None:
+        app.extensions["metrics"] = metrics
         metrics.histogram("http_request_duration_seconds", "Time of each request, by route and class of status.", times)
     app.wsgi_app = _Envelope(app.wsgi_app, times, spans)  # type: ignore[method-assign] # as Flask's documentation wraps
     return app
@@ -78,7 +82,7 @@ class _Envelope:
             request_id = f"{_PROCESS}{next(_request_numbers):016x}"
         environ[REQUEST_ID_KEY] = request_id
         origin = begin_trace(environ.get("HTTP_TRACEPARENT"), request_id, self._flags)
-        place = ("none", "none", "5xx")  # what is raised past Flask is answered by the server
+        place = _NO_ANSWER
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal place

@@ -75,8 +75,7 @@ def order_for_seller() -> dict[str, Any]:
 def mails(processor: Service) -> list[EmailMessage]:
     folder = processor.store.parent / "outbox"
     files = sorted(folder.glob("*.eml")) if folder.exists() else []
-    found = [email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files]
-    return [mail for mail in found if isinstance(mail, EmailMessage)]
+    return [email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files]
 
 
 def delivered(processor: Service, count: int) -> bool:

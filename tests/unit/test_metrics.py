@@ -59,6 +59,7 @@ def test_requests_are_counted_by_the_template_of_their_route():
         'method="GET",route="/orders/<order_id>",status="2xx"': 2,
         'method="GET",route="/orders/<order_id>",status="5xx"': 1,
         'method="none",route="none",status="4xx"': 4,
+        'method="none",route="none",status="5xx"': 0,
     }
 
 
