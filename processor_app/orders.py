@@ -16,7 +16,7 @@ from processor_app.domain import Close, FollowUp, OpenStream, Order, OrderNotFou
 from processor_app.measures import InputMeasures
 from processor_app.streams import Opened, Outlet, StreamHub
 from service_kit.change import Change, Entry, Ref, Step
-from service_kit.errors import Fenced, ServiceError
+from service_kit.errors import Fenced, ServiceError, Unavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.origin import origin_of
@@ -83,6 +83,8 @@ class Orders:
             self.measures.note(item, result, at_ms)
             if isinstance(result, Change):
                 _log_taken(item)
+            elif isinstance(result, ServiceError) and not isinstance(result, Unavailable):
+                _log_refused(item, result)
         return [_public(result) for result in results]
 
     def _find_routes(self, inputs: Sequence[Input]) -> dict[str, Routes]:
@@ -241,6 +243,18 @@ def _log_waiting(change: Change) -> None:
             order_req_id=change.record.ref.key,
             sellers=sellers,
             **origin_of(change.puts[0].body).names,
+        )
+
+
+def _log_refused(item: Input, error: ServiceError) -> None:
+    """A line for each note and each end that is not taken; that of a stream stands where all openings are refused."""
+    if not isinstance(item, OpenStream):
+        log.warning(
+            f"Refused a {'follow-up note' if isinstance(item, FollowUp) else 'close'} of order {item.ref.key}",
+            action="order.input_refused",
+            order_req_id=item.ref.key,
+            reason=error.code,
+            **item.origin.names,
         )
 
 

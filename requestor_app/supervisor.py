@@ -420,6 +420,7 @@ class Supervisor:
             tracked.applied_seq = order.applied_seq
             if answers:
                 self._measures.note_answers(result)
+                _log_refused(ref, result.puts)
             if not order.is_unfinished:
                 self._end(order, tracked)
         if events:
@@ -511,6 +512,17 @@ class Supervisor:
         reason = "the processor ended the stream"
         if self._tracking.move(closed.ref, closed.stream_id, StreamState.CONNECTING, at_ms, reason):
             self.look_again(closed.ref)
+
+
+def _log_refused(ref: Ref, parked: Iterable[Message]) -> None:
+    for message in parked:
+        log.warning(
+            f"The processor never takes {message.message_id} of order {ref.key}",
+            action="outbox.refused",
+            order_req_id=ref.key,
+            reason=message.last_error,
+            **origin_of(message.body).names,
+        )
 
 
 def _relay(message: Message, tracked: Tracked) -> Relay:

@@ -2,7 +2,8 @@
 
 The interpreter's lock lets one thread run at a time, and a request goes through several. When they sit on different
 cores, each hand-over wakes another core up, and a thread that lets the lock go for a call of the system finds it taken
-when it comes back. On one core nobody else runs meanwhile, so it finds the lock where it was.
+when it comes back. On one core nobody else runs meanwhile, so it finds the lock where it was. As batch work (sched(7))
+a thread that wakes up does not push the running one aside either, only to wait for the lock that this one holds.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class OneCore:
             thread.join(timeout_s)
             self._core = None
             if sys.platform == "linux":
-                _keep_on(self._allowed)
+                _keep_on(self._allowed, os.SCHED_OTHER)
 
     def check(self) -> str | None:
         """None: without it all works, if more slowly."""
@@ -108,7 +109,7 @@ class OneCore:
         log.debug(f"All threads run on core {core}", action="process.core", core=core, before=self._core)
         self._core = core
         if sys.platform == "linux":
-            _keep_on({core})
+            _keep_on({core}, os.SCHED_BATCH)
 
 
 if sys.platform == "linux":
@@ -116,11 +117,12 @@ if sys.platform == "linux":
     _TASKS = Path("/proc/self/task")
     _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
-    def _keep_on(cores: set[int]) -> None:
-        """Let every thread of the process, those of libraries too, run on these cores only."""
+    def _keep_on(cores: set[int], policy: int) -> None:
+        """Let every thread of the process, those of libraries too, run on these cores only, under this policy."""
         for task in _TASKS.iterdir():
             with suppress(OSError):  # it has ended meanwhile
                 os.sched_setaffinity(int(task.name), cores)
+                os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
 
     def _busy_s() -> dict[int, float]:
         """How long each core has been at work since the machine's start, in seconds (proc_stat(5)); empty: unknown."""

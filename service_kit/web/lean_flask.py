@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Request, Response
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import MapAdapter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class _JsonResponse(Response):
+    """A response that is one piece of JSON: it goes to the server as it is."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Werkzeug's own looks for what a JSON answer has not: a location, a stream, something to close."""
+        if environ["REQUEST_METHOD"] == "HEAD" or self.status_code < HTTPStatus.OK or "Location" in self.headers:
+            return super().__call__(environ, start_response)
+        start_response(self.status, list(self.headers))
+        return [self.get_data()]
 
 
 class _FastJson(DefaultJSONProvider):
@@ -16,7 +31,8 @@ class _FastJson(DefaultJSONProvider):
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
         """A response with the value as its body."""
-        return Response(orjson.dumps(self._prepare_response_obj(args, kwargs)) + b"\n", mimetype="application/json")
+        body = orjson.dumps(self._prepare_response_obj(args, kwargs)) + b"\n"
+        return _JsonResponse(body, content_type="application/json")
 
 
 class LeanFlask(Flask):
