@@ -77,8 +77,7 @@ class OtelSpans:
         """Send what waits, and stop. Safe to call twice."""
         provider, self._provider, self._tracer = self._provider, None, None
         if provider is not None:
-            provider.force_flush(int(timeout_s * 1000))
-            # Joins the thread that sends, which may hang in a call: the process does not wait for it.
+            # It waits for a call that runs, however long that takes; the process does not.
             closing = threading.Thread(target=provider.shutdown, name="spans-closing", daemon=True)
             closing.start()
             closing.join(timeout_s)

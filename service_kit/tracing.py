@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 from service_kit.origin import UNKNOWN, Origin, read_traceparent
 
-# An id has to be unlike all others, not hard to guess. Seeded by the system.
-_bits = random.Random().getrandbits  # noqa: S311
+# An id has to be unlike all others, not hard to guess; seeded by the system. One of zeros, which is not valid, will not
+# come up.
+_bytes = random.Random().randbytes  # noqa: S311
 
 #: The origin of what the current thread does for a request.
 _current: ContextVar[Origin] = ContextVar("origin", default=UNKNOWN)
@@ -59,11 +60,12 @@ def begin_trace(header: str | None, request_id: str, flags: str = "00") -> Origi
     if header is not None:
         trace = read_traceparent(header)
         if trace is not None:
-            return Origin(f"{trace[:36]}{_bits(64) or 1:016x}{trace[52:]}", request_id)
-    return Origin(f"00-{_bits(128) or 1:032x}-{_bits(64) or 1:016x}-{flags}", request_id)
+            return Origin(f"{trace[:36]}{_bytes(8).hex()}{trace[52:]}", request_id)
+    ids = _bytes(24).hex()
+    return Origin(f"00-{ids[:32]}-{ids[32:]}-{flags}", request_id)
 
 
 def next_span(origin: Origin) -> Origin:
     """The same origin with a span id of its own, for work that the origin's request has caused."""
     trace = origin.traceparent
-    return Origin(f"{trace[:36]}{_bits(64) or 1:016x}{trace[52:]}", origin.request_id) if trace else origin
+    return Origin(f"{trace[:36]}{_bytes(8).hex()}{trace[52:]}", origin.request_id) if trace else origin
