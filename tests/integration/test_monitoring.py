@@ -134,7 +134,9 @@ def test_the_list_of_metrics_is_complete_and_as_they_are(service: str) -> None:
     ]
     (part,) = [
         part
-        for part in re.split(r"^## ", (DOCS / "metrics.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for part in re.split(
+            r"^## ", (DOCS / "reference" / "metrics.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
         if part.startswith(service)
     ]
     assert [line for line in part.splitlines() if line.startswith("| `")] == rows

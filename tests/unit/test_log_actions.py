@@ -79,7 +79,7 @@ def test_every_log_line_has_an_action() -> None:
 
 
 def test_the_list_of_actions_is_complete_and_as_they_are() -> None:
-    text = (ROOT / "docs" / "logs.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "log-actions.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z_.]+)` \| (\w+) \| (\w+) \| .+ \|$", text, re.MULTILINE)
     levels: dict[tuple[str, str], set[str]] = {}
     for action, service, level in actions_of_the_code():
