@@ -142,7 +142,8 @@ class Reply:
 class Order:
     """An order as its record says it. ``run_start`` is the number of the last event before the present run.
 
-    ``ended`` is how a pruned order ended; None for any other. ``origin`` is the request that began the present run.
+    ``ended`` is how a pruned order ended; None for any other. ``kept_origin`` is the request that began
+    the present run.
     """
 
     ref: Ref
@@ -159,7 +160,12 @@ class Order:
     notes_count: int = 0
     updated_ms: int = 0
     ended: OrderState | None = None
-    origin: Origin = UNKNOWN
+    kept_origin: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The request that began the present run."""
+        return origin_of(self.kept_origin)
 
     @property
     def is_finished(self) -> bool:
@@ -190,7 +196,7 @@ def order_of(record: Record) -> Order:
         notes_count=body["notes_count"],
         updated_ms=record.updated_ms,
         ended=OrderState(body["ended"]) if record.state == OrderState.PRUNED else None,
-        origin=origin_of(body),
+        kept_origin=body.get("origin", ""),
     )
 
 
@@ -216,7 +222,7 @@ def change_of(
             "head_seq": after.head_seq,
             "notes_count": after.notes_count,
             **({} if after.ended is None else {"ended": after.ended}),
-            **after.origin.body,
+            "origin": after.kept_origin,
         },
         token=after.token,
         version=next_version(before),

@@ -242,7 +242,7 @@ def _log_waiting(change: Change) -> None:
             action="delivery.waiting",
             order_req_id=change.record.ref.key,
             sellers=sellers,
-            **origin_of(change.puts[0].body).names,
+            **origin_of(change.puts[0].body["origin"]).names,
         )
 
 

@@ -153,8 +153,8 @@ class Acknowledgement:
 class Order:
     """An order as its record says it. ``applied_seq`` is the last event of the present run on disk, 0 when none.
 
-    ``head`` is the newest number of the order's log, ``unsent`` counts the pending messages of its outbox. ``origin``
-    is the request that began the present run.
+    ``head`` is the newest number of the order's log, ``unsent`` counts the pending messages of its outbox.
+    ``kept_origin`` is the request that began the present run.
     """
 
     ref: Ref
@@ -172,7 +172,12 @@ class Order:
     notes_count: int = 0
     unsent: int = 0
     updated_ms: int = 0
-    origin: Origin = UNKNOWN
+    kept_origin: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The request that began the present run."""
+        return origin_of(self.kept_origin)
 
     @property
     def is_unfinished(self) -> bool:
@@ -204,7 +209,7 @@ def order_of(record: Record) -> Order:
         notes_count=body["notes_count"],
         unsent=body["unsent"],
         updated_ms=record.updated_ms,
-        origin=origin_of(body),
+        kept_origin=body.get("origin", ""),
     )
 
 
@@ -221,7 +226,7 @@ def _record_of(order: Order, version: int, now_ms: int) -> Record:
             "head": order.head,
             "notes_count": order.notes_count,
             "unsent": order.unsent,
-            **order.origin.body,
+            "origin": order.kept_origin,
         },
         owner=order.owner,
         token=order.token,
@@ -308,7 +313,7 @@ def initiate(
         head=head + 1,
         notes_count=notes_count,
         unsent=unsent,
-        origin=origin,
+        kept_origin=origin.text,
     )
     entry = Entry(order.head, f"run:{token}", "initiated", now_ms, {"session_id": request.session_id, "token": token})
     return _change(before, order, now_ms, [entry])
@@ -351,7 +356,9 @@ def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int, origin: Or
         raise TooManyUnsent(f"{MAX_UNSENT_PER_ORDER} messages of this order wait for the processor.", retry_after_s=5)
     after = replace(order, head=order.head + 1, notes_count=order.notes_count + 1, unsent=order.unsent + 1)
     entry = Entry(after.head, entry_id, "note_added", now_ms, body)
-    message = Message(entry_id, after.head, FOLLOW_UP, {**body, **origin.body}, due_ms=now_ms, created_ms=now_ms)
+    message = Message(
+        entry_id, after.head, FOLLOW_UP, {**body, "origin": origin.text}, due_ms=now_ms, created_ms=now_ms
+    )
     return _change(before, after, now_ms, [entry], puts=[message])
 
 
@@ -372,7 +379,7 @@ def request_close(
     after = replace(order, state=OrderState.CLOSING, head=order.head + 1, unsent=order.unsent + 1)
     message_id = close_message_id(order.run)
     entry = Entry(after.head, message_id, "close_requested", now_ms, body)
-    message = Message(message_id, after.head, CLOSE, {**body, **origin.body}, due_ms=now_ms, created_ms=now_ms)
+    message = Message(message_id, after.head, CLOSE, {**body, "origin": origin.text}, due_ms=now_ms, created_ms=now_ms)
     return _change(before, after, now_ms, [entry], puts=[message])
 
 

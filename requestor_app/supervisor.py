@@ -192,7 +192,7 @@ class Supervisor:
         record = None
         with suppress(ServiceError):
             record = self._store.get(ref)
-        return {"order_req_id": ref.key, **({} if record is None else origin_of(record.body).names)}
+        return {"order_req_id": ref.key, **({} if record is None else order_of(record).origin.names)}
 
     # ---- for the use cases
 
@@ -521,8 +521,12 @@ def _log_refused(ref: Ref, parked: Iterable[Message]) -> None:
             action="outbox.refused",
             order_req_id=ref.key,
             reason=message.last_error,
-            **origin_of(message.body).names,
+            **_origin_of(message).names,
         )
+
+
+def _origin_of(message: Message) -> Origin:
+    return origin_of(message.body.get("origin", ""))
 
 
 def _relay(message: Message, tracked: Tracked) -> Relay:
@@ -535,10 +539,10 @@ def _relay(message: Message, tracked: Tracked) -> Relay:
         message=body["message"],
         urls=tuple(body["urls"]),
     )
-    return Relay(note, tracked.token, message.created_ms, tracked.sending, origin_of(body))
+    return Relay(note, tracked.token, message.created_ms, tracked.sending, _origin_of(message))
 
 
 def _closing(message: Message, tracked: Tracked) -> Closing:
     body = message.body
     kind = CloseKind(body["kind"])
-    return Closing(tracked.ref, body["run"], kind, body["reason"], tracked.token, tracked.sending, origin_of(body))
+    return Closing(tracked.ref, body["run"], kind, body["reason"], tracked.token, tracked.sending, _origin_of(message))

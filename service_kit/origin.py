@@ -7,8 +7,7 @@ of both services what became of a call.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 #: What a caller may call its request; anything else is replaced.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -19,7 +18,10 @@ _NO_SPAN = "0" * 16
 
 
 class Origin(NamedTuple):
-    """A request's id and its ``traceparent`` of version 00; both are empty when nobody knows."""
+    """A request's id and its ``traceparent`` of version 00; both are empty when nobody knows.
+
+    A request that brings neither gets one id for both.
+    """
 
     traceparent: str = ""
     request_id: str = ""
@@ -45,19 +47,21 @@ class Origin(NamedTuple):
         return {"request_id": self.request_id, "trace_id": self.trace_id} if self.traceparent else {}
 
     @property
-    def body(self) -> dict[str, str]:
-        """What a store keeps of it; nothing when nobody knows."""
-        return {"traceparent": self.traceparent, "request_id": self.request_id} if self.traceparent else {}
+    def text(self) -> str:
+        """What a store keeps of it, as short as may be, since every order has one; `origin_of` reads it."""
+        return self.traceparent if self.request_id == self.trace_id else f"{self.traceparent} {self.request_id}"
 
 
 #: What was made before there were traces, or by nobody's request.
 UNKNOWN = Origin()
 
 
-def origin_of(body: Mapping[str, Any]) -> Origin:
+def origin_of(text: str) -> Origin:
     """The origin that a store has kept."""
-    traceparent = body.get("traceparent")
-    return UNKNOWN if traceparent is None else Origin(traceparent, body["request_id"])
+    if not text:
+        return UNKNOWN
+    traceparent, _, request_id = text.partition(" ")
+    return Origin(traceparent, request_id or traceparent[3:35])
 
 
 def origin_from_peer(traceparent: str, request_id: str) -> Origin:

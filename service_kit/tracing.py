@@ -55,14 +55,13 @@ class SpanSink(Protocol):
 def begin_trace(header: str | None, request_id: str, flags: str = "00") -> Origin:
     """The origin of a request: in the trace of its ``traceparent`` header, or in a new one with the flags.
 
-    A header that is not valid is ignored, as the standard asks.
+    A header that is not valid is ignored, as the standard asks. Without an id the request gets one.
     """
-    if header is not None:
-        trace = read_traceparent(header)
-        if trace is not None:
-            return Origin(f"{trace[:36]}{_bytes(8).hex()}{trace[52:]}", request_id)
     ids = _bytes(24).hex()
-    return Origin(f"00-{ids[:32]}-{ids[32:]}-{flags}", request_id)
+    trace = None if header is None else read_traceparent(header)
+    if trace is None:
+        return Origin(f"00-{ids[:32]}-{ids[32:]}-{flags}", request_id or ids[:32])
+    return Origin(f"{trace[:36]}{ids[32:]}{trace[52:]}", request_id or ids[:32])
 
 
 def next_span(origin: Origin) -> Origin:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from service_kit.change import Message, Ref
-from service_kit.origin import UNKNOWN, Origin, origin_of
+from service_kit.origin import Origin, origin_of
 from service_kit.rules import NOTIFICATION_TYPES
 
 #: The notification type of orders about which no seller is told.
@@ -53,8 +53,8 @@ class Delivery:
 
     ``seq`` is the number of the event that it carries; ``run`` is the order's run in which it was made. ``uncertain``
     counts the attempts of which nobody knows whether the seller got them. ``retried_at`` is the number of attempts
-    before the present round of them, and ``round_ms`` the time when that round began. ``origin`` is the request of the
-    buyer that it tells of.
+    before the present round of them, and ``round_ms`` the time when that round began. ``kept_origin`` is the request of
+    the buyer that it tells of.
     """
 
     delivery_id: str
@@ -72,7 +72,12 @@ class Delivery:
     retried_at: int = 0
     uncertain: int = 0
     last_error: str = ""
-    origin: Origin = UNKNOWN
+    kept_origin: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The request of the buyer that it tells of."""
+        return origin_of(self.kept_origin)
 
     @property
     def tries(self) -> int:
@@ -116,7 +121,7 @@ def delivery_of(message: Message) -> Delivery:
         round_ms=body["round_ms"],
         retried_at=body["retried_at"],
         uncertain=body["uncertain"],
-        origin=origin_of(body),
+        kept_origin=body.get("origin", ""),
     )
 
 
@@ -133,7 +138,7 @@ def message_of(delivery: Delivery) -> Message:
             "round_ms": delivery.round_ms,
             "retried_at": delivery.retried_at,
             "uncertain": delivery.uncertain,
-            **delivery.origin.body,
+            "origin": delivery.kept_origin,
         },
         state=str(delivery.state),
         address=delivery.seller_id,

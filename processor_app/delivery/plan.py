@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from processor_app.delivery.delivery import NO_CHANNEL, Delivery, DeliveryState, delivery_id_of
 from service_kit.change import Ref
-from service_kit.origin import UNKNOWN, Origin
 
 
 class Route(NamedTuple):
@@ -26,14 +25,14 @@ _UNKNOWN = Route(frozenset(), ())
 class Occasion(NamedTuple):
     """What sellers are told about: the order itself, or a follow-up, as the event of this number says it.
 
-    ``origin`` is the buyer's request.
+    ``kept_origin`` is the buyer's request.
     """
 
     ref: Ref
     run: int
     seq: int
     follow_up_id: str = ""
-    origin: Origin = UNKNOWN
+    kept_origin: str = ""
 
 
 def plan(
@@ -69,5 +68,5 @@ def _delivery(occasion: Occasion, seller_id: str, channel: str, now_ms: int, *, 
         due_ms=now_ms,
         round_ms=now_ms,
         follow_up_id=occasion.follow_up_id,
-        origin=occasion.origin,
+        kept_origin=occasion.kept_origin,
     )

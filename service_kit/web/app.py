@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -30,9 +28,6 @@ _log = get_logger(__name__)
 _NO_ANSWER = ("none", "none", "5xx")
 #: Where a view says in the WSGI environment what the log shows in the place of a path that is a secret.
 LOGGED_PATH_KEY = "order_communicator.logged_path"
-# A request's id has to be unlike all others, not hard to guess; drawing each costs a call of the system.
-_PROCESS = secrets.token_hex(8)
-_request_numbers = itertools.count(1)
 
 
 def create_base_app(
@@ -78,10 +73,10 @@ class _Envelope:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         begun_s = time.perf_counter()
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = f"{_PROCESS}{next(_request_numbers):016x}"
-        environ[REQUEST_ID_KEY] = request_id
+        if request_id and not REQUEST_ID.fullmatch(request_id):
+            request_id = ""
         origin = begin_trace(environ.get("HTTP_TRACEPARENT"), request_id, self._flags)
+        environ[REQUEST_ID_KEY] = request_id = origin.request_id
         place = _NO_ANSWER
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -52,6 +52,13 @@ def test_a_request_goes_on_in_the_trace_of_its_caller_in_a_span_of_its_own():
     assert read_traceparent(origin.traceparent) == origin.traceparent
 
 
+def test_a_request_that_brings_no_id_gets_one_and_without_a_trace_it_is_that_of_the_trace():
+    origin = begin_trace(None, "")
+    assert origin.request_id == origin.trace_id
+    first, second = begin_trace(HEADER, ""), begin_trace(HEADER, "")
+    assert len({first.request_id, second.request_id, TRACE, ""}) == 4
+
+
 def test_a_request_without_a_trace_begins_one_that_no_other_has():
     origins = [begin_trace(None, "r1") for _ in range(1_000)]
     assert len({origin.trace_id for origin in origins}) == len({origin.span_id for origin in origins}) == 1_000
@@ -67,10 +74,10 @@ def test_work_for_a_request_is_a_span_of_its_own_in_the_same_trace():
 
 
 def test_what_a_store_keeps_is_read_again_and_nothing_is_kept_of_nothing():
+    for origin in (Origin(HEADER, "r1"), Origin(HEADER, TRACE), Origin(HEADER, ""), UNKNOWN):
+        assert origin_of(origin.text) == (origin if origin.request_id else Origin(origin.traceparent, origin.trace_id))
+    assert (UNKNOWN.text, UNKNOWN.names) == ("", {})
     origin = Origin(HEADER, "r1")
-    assert origin_of({"run": 1, **origin.body}) == origin
-    assert origin_of({"run": 1, **UNKNOWN.body}) == UNKNOWN
-    assert UNKNOWN.body == UNKNOWN.names == {}
     assert origin.names == {"request_id": "r1", "trace_id": TRACE}
 
 
