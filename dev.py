@@ -46,7 +46,7 @@ OLDEST_PYTHON = (3, 11)
 VENV_VARIABLE = "ORDER_COMMUNICATOR_VENV"
 STAMP = "order-communicator.json"
 RUN_REQUIREMENTS = ("requirements.txt",)
-DEV_REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+DEV_REQUIREMENTS = ("requirements.txt", "requirements-otel.txt", "requirements-dev.txt")
 #: The rivals' libraries are many, and none of them belongs to the project: they have an environment of their own.
 BENCH_REQUIREMENTS = ("requirements.txt", "benchmarks/requirements.txt")
 

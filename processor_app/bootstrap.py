@@ -18,15 +18,19 @@ from processor_app.delivery.channel import Channel
 from processor_app.delivery.clerk import Clerk
 from processor_app.delivery.courier import Courier
 from processor_app.delivery.deliveries import Deliveries
+from processor_app.delivery.delivery import DeliveryState
 from processor_app.delivery.directory import SellerDirectory
 from processor_app.delivery.dispatcher import Dispatcher
 from processor_app.delivery.email_channel import EmailChannel, MailCarrier
 from processor_app.delivery.mail_files import MailFolder
 from processor_app.delivery.mail_message import MailWriter
+from processor_app.delivery.measures import DeliveryMeasures
 from processor_app.delivery.retries import RetrySchedule
 from processor_app.delivery.routes import RouteFinder
 from processor_app.delivery.smtp import SmtpCarrier
 from processor_app.delivery.webhook import WebhookChannel
+from processor_app.domain import OrderState
+from processor_app.measures import InputMeasures
 from processor_app.orders import Orders
 from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
@@ -39,10 +43,12 @@ from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
+from service_kit.change import ACTIVE_STATES
 from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lifecycle import Lifecycle
-from service_kit.metrics import Metrics, add_common_metrics
+from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
+from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.rpc.options import Pulse
 from service_kit.rpc.probe import LoopbackProbe
@@ -81,6 +87,9 @@ class Processor:
 def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | None = None) -> Processor:
     """Make and connect all parts. ``channels`` take the place of those that the settings describe."""
     instance_id = f"processor-{uuid.uuid4().hex[:12]}"
+    spans = open_spans(
+        settings.otlp_endpoint, service="processor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
+    )
     store = open_store(settings.store, base_folder=PROJECT_FOLDER)
     folder = folder_beside(settings.store, base_folder=PROJECT_FOLDER)
     hub = StreamHub(store)
@@ -88,8 +97,8 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     links = ReplyLinks(settings.public_url, lambda: settings.link_secret or secret_file.read(), settings.reply_link_s)
     if channels is None:
         channels = _channels(settings, folder)
-    delivery = _build_delivery(settings, store, hub, channels, links)
-    orders = Orders(store, hub, delivery.routes, delivery.backlog)
+    delivery = _build_delivery(settings, store, hub, channels, links, measures=DeliveryMeasures(spans))
+    orders = Orders(store, hub, delivery.routes, delivery.backlog, InputMeasures(spans))
     pulse = Pulse(settings.keepalive_ms)
     servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=pulse.heartbeat_s)
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
@@ -121,7 +130,12 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     )
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
-        __package__ or "processor_app", health=health, title="Order processor", version=VERSION, metrics=metrics
+        __package__ or "processor_app",
+        health=health,
+        title="Order processor",
+        version=VERSION,
+        metrics=metrics,
+        spans=spans,
     )
     for blueprint in (orders_blueprint, sellers_blueprint, deliveries_blueprint, replies_blueprint):
         app.register_blueprint(blueprint)
@@ -129,12 +143,24 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
     app.cli.add_command(seller_commands(RestClient(settings.host, settings.port)))
     web = WebServer(app, *port)
-    add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)
-    metrics.gauge("orders", "Orders by state.", lambda: store.counts(None), label="state")
-    metrics.gauge("streams", "Open streams.", lambda: hub.stream_count)
+    add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
+    add_order_metrics(metrics, store, states=OrderState)
+    add_outbox_metrics(metrics, store, states=DeliveryState, to_be_sent=(DeliveryState.WAITING, *ACTIVE_STATES))
+    _add_metrics(metrics, orders.measures, delivery, hub, grpc_server)
     secret_files = [] if settings.link_secret else [secret_file]
     lifecycle = Lifecycle(
-        [PortCheck(port, grpc_port), store, *secret_files, delivery.dispatcher, watch, grpc_server, probe, cleanup, web]
+        [
+            PortCheck(port, grpc_port),
+            *([spans] if spans else []),
+            store,
+            *secret_files,
+            delivery.dispatcher,
+            watch,
+            grpc_server,
+            probe,
+            cleanup,
+            web,
+        ]
     )
     return Processor(
         settings=settings,
@@ -160,10 +186,17 @@ class _Delivery:
     sellers: SellerDirectory
     deliveries: Deliveries
     dispatcher: Dispatcher
+    measures: DeliveryMeasures
 
 
 def _build_delivery(
-    settings: ProcessorSettings, store: Store, hub: StreamHub, channels: Sequence[Channel], links: ReplyLinks
+    settings: ProcessorSettings,
+    store: Store,
+    hub: StreamHub,
+    channels: Sequence[Channel],
+    links: ReplyLinks,
+    *,
+    measures: DeliveryMeasures,
 ) -> _Delivery:
     by_name = {channel.name: channel for channel in channels}
     schedule = RetrySchedule(settings.retry_schedule_s)
@@ -181,9 +214,45 @@ def _build_delivery(
         schedule=schedule,
         lease_s=timeout_s * LEASE_STRETCH + LEASE_MARGIN_S,
         reply_url=links.url_of,
+        measures=measures,
     )
     dispatcher = Dispatcher(backlog, Clerk(store, hub, routes, backlog), courier, places=settings.delivery_threads)
-    return _Delivery(backlog, routes, sellers, Deliveries(store, hub, backlog), dispatcher)
+    return _Delivery(backlog, routes, sellers, Deliveries(store, hub, backlog), dispatcher, measures)
+
+
+def _add_metrics(
+    metrics: Metrics, inputs: InputMeasures, delivery: _Delivery, hub: StreamHub, grpc_server: GrpcServer
+) -> None:
+    metrics.gauge("streams", "Open streams.", lambda: hub.stream_count)
+    metrics.gauge(
+        "calls", "Calls that carry streams: a trunk of each requestor, and single ones.", lambda: len(hub.outlets())
+    )
+    metrics.counter("inputs_taken", "What requestors handed over and was new.", inputs.taken)
+    metrics.counter(
+        "inputs_refused", "What requestors handed over and was refused; fenced: by a stale owner.", inputs.refused
+    )
+    metrics.histogram(
+        "trunk_take_duration_seconds",
+        "From the arrival of a requestor's message until it is on disk and answered.",
+        inputs.trunk_times,
+    )
+    metrics.histogram("rpc_duration_seconds", "Time of each unary gRPC call.", grpc_server.call_times)
+    measures, dispatcher = delivery.measures, delivery.dispatcher
+    metrics.counter("delivery_attempts", "Attempts by what became of them.", measures.attempts)
+    metrics.histogram("delivery_attempt_duration_seconds", "Time of each attempt.", measures.attempt_times)
+    metrics.histogram(
+        "delivery_duration_seconds", "From an accepted order or note until the seller has it.", measures.delivery_times
+    )
+    metrics.counter("deliveries_ended", "Deliveries that were delivered, or given up.", measures.ended)
+    metrics.gauge("deliveries_running", "Attempts that run.", lambda: dispatcher.facts()["running"])
+    metrics.gauge(
+        "sellers_slow", "Sellers' channels that are slow just now.", lambda: dispatcher.facts()["slow_sellers"]
+    )
+    metrics.gauge(
+        "breakers_open",
+        "Sellers' channels that are left alone for a while.",
+        lambda: dispatcher.facts()["open_breakers"],
+    )
 
 
 def _channels(settings: ProcessorSettings, folder: Path) -> list[Channel]:

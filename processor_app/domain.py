@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from service_kit.change import Body, Change, Entry, Message, Record, Ref, Snapshot, next_version
 from service_kit.errors import Conflict, NotFound
+from service_kit.origin import UNKNOWN, Origin, origin_of
 from service_kit.values import value
 
 
@@ -89,6 +90,8 @@ class OpenStream:
     stream_id: str
     resume_after: int
     run: int
+    #: The request that began the run.
+    origin: Origin = UNKNOWN
 
 
 @value
@@ -103,6 +106,7 @@ class FollowUp:
     message: str
     urls: tuple[str, ...]
     added_ms: int
+    origin: Origin = UNKNOWN
 
 
 @value
@@ -117,6 +121,7 @@ class Close:
     token: int | None = None
     #: The run to end; 0 for the present one.
     run: int = 0
+    origin: Origin = UNKNOWN
 
 
 @value
@@ -137,7 +142,8 @@ class Reply:
 class Order:
     """An order as its record says it. ``run_start`` is the number of the last event before the present run.
 
-    ``ended`` is how a pruned order ended; None for any other.
+    ``ended`` is how a pruned order ended; None for any other. ``kept_origin`` is the request that began
+    the present run.
     """
 
     ref: Ref
@@ -154,6 +160,12 @@ class Order:
     notes_count: int = 0
     updated_ms: int = 0
     ended: OrderState | None = None
+    kept_origin: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The request that began the present run."""
+        return origin_of(self.kept_origin)
 
     @property
     def is_finished(self) -> bool:
@@ -184,6 +196,7 @@ def order_of(record: Record) -> Order:
         notes_count=body["notes_count"],
         updated_ms=record.updated_ms,
         ended=OrderState(body["ended"]) if record.state == OrderState.PRUNED else None,
+        kept_origin=body.get("origin", ""),
     )
 
 
@@ -209,6 +222,7 @@ def change_of(
             "head_seq": after.head_seq,
             "notes_count": after.notes_count,
             **({} if after.ended is None else {"ended": after.ended}),
+            "origin": after.kept_origin,
         },
         token=after.token,
         version=next_version(before),

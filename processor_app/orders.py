@@ -13,11 +13,13 @@ from processor_app.delivery.delivery import DeliveryState
 from processor_app.delivery.plan import Routes
 from processor_app.delivery.routes import RouteFinder
 from processor_app.domain import Close, FollowUp, OpenStream, Order, OrderNotFound, Reply, order_of
+from processor_app.measures import InputMeasures
 from processor_app.streams import Opened, Outlet, StreamHub
 from service_kit.change import Change, Entry, Ref, Step
-from service_kit.errors import Fenced, ServiceError
+from service_kit.errors import Fenced, ServiceError, Unavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
+from service_kit.origin import origin_of
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
 from service_kit.values import value
@@ -45,11 +47,14 @@ class OrderPage:
 class Orders:
     """Works on orders; every step is durable before anybody hears of it."""
 
-    def __init__(self, store: Store, hub: StreamHub, routes: RouteFinder, backlog: Backlog) -> None:
+    def __init__(
+        self, store: Store, hub: StreamHub, routes: RouteFinder, backlog: Backlog, measures: InputMeasures
+    ) -> None:
         self._store = store
         self._hub = hub
         self._routes = routes
         self._backlog = backlog
+        self.measures = measures
 
     # ---- from the requestor
 
@@ -74,6 +79,12 @@ class Orders:
             if isinstance(item, OpenStream) and not isinstance(result, Exception)
         }
         self._pass_on([result for result in results if isinstance(result, Change)], moving)
+        for item, result in zip(inputs, results, strict=True):
+            self.measures.note(item, result, at_ms)
+            if isinstance(result, Change):
+                _log_taken(item)
+            elif isinstance(result, ServiceError) and not isinstance(result, Unavailable):
+                _log_refused(item, result)
         return [_public(result) for result in results]
 
     def _find_routes(self, inputs: Sequence[Input]) -> dict[str, Routes]:
@@ -108,6 +119,7 @@ class Orders:
                 outcomes.append(None)
             except ServiceError as error:
                 self._hub.publish([wish.ref])
+                self.measures.note(wish, error, now_ms())
                 outcomes.append(error)
         _ATTACHED()
         return outcomes
@@ -230,4 +242,37 @@ def _log_waiting(change: Change) -> None:
             action="delivery.waiting",
             order_req_id=change.record.ref.key,
             sellers=sellers,
+            **origin_of(change.puts[0].body["origin"]).names,
         )
+
+
+def _log_refused(item: Input, error: ServiceError) -> None:
+    """A line for each note and each end that is not taken; that of a stream stands where all openings are refused."""
+    if not isinstance(item, OpenStream):
+        log.warning(
+            f"Refused a {'follow-up note' if isinstance(item, FollowUp) else 'close'} of order {item.ref.key}",
+            action="order.input_refused",
+            order_req_id=item.ref.key,
+            reason=error.code,
+            **item.origin.names,
+        )
+
+
+def _log_taken(item: Input) -> None:
+    """One line for each note and each end; the opening of a stream has its own, when it is open."""
+    match item:
+        case FollowUp():
+            log.info(
+                f"Took follow-up note for order {item.ref.key}",
+                action="order.note_taken",
+                order_req_id=item.ref.key,
+                follow_up_id=item.follow_up_id,
+                **item.origin.names,
+            )
+        case Close():
+            log.info(
+                f"Order {item.ref.key} {item.end} by the buyer",
+                action="order.closed",
+                order_req_id=item.ref.key,
+                **item.origin.names,
+            )

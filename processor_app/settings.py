@@ -19,6 +19,7 @@ from service_kit.settings import (
     seconds_list,
     setting,
     text,
+    url,
 )
 
 PREFIX = "PROCESSOR"
@@ -88,6 +89,11 @@ class ProcessorSettings:
         True,
         parse=flag(),
         help="Whether all threads stay on one core, the least busy one (Linux), which makes them a fifth faster.",
+    )
+    otlp_endpoint: str = setting(
+        "",
+        parse=url("http", "https", example="http://127.0.0.1:4318/v1/traces"),
+        help="Where spans are sent by OpenTelemetry (OTLP over HTTP); needs requirements-otel.txt.",
     )
     log_format: str = setting("console", parse=choice("console", "json"), help="How log lines look.")
     log_level: str = setting(

@@ -81,8 +81,9 @@ def _begin_run(before: Record | None, old: Order | None, wish: OpenStream, route
         run_start=head_seq,
         head_seq=head_seq,
         notes_count=0 if old is None else old.notes_count,
+        kept_origin=wish.origin.text,
     )
-    occasion = Occasion(wish.ref, wish.run, head_seq + 1)
+    occasion = Occasion(wish.ref, wish.run, head_seq + 1, kept_origin=order.kept_origin)
     deliveries = plan(occasion, wish.notification_type, wish.audience, routes, now_ms=now_ms)
     body: dict[str, Any] = {"notification_type": wish.notification_type, "audience": list(wish.audience)}
     if deliveries:  # what is sent late is what was asked for, whatever a later run says
@@ -112,7 +113,7 @@ def accept_follow_up(snapshot: Snapshot, note: FollowUp, *, routes: Routes, now_
     if _is_repeated(snapshot, entry_id, body):
         return None
     _refuse_finished(order)
-    occasion = Occasion(note.ref, order.run, order.head_seq + 1, note.follow_up_id)
+    occasion = Occasion(note.ref, order.run, order.head_seq + 1, note.follow_up_id, note.origin.text)
     deliveries = plan(occasion, order.notification_type, note.audience, routes, now_ms=now_ms)
     told = {"deliveries": [planned_body(d) for d in deliveries]} if deliveries else {}
     entry = event_of(order, entry_id, "follow_up_accepted", now_ms, {**body, **told})

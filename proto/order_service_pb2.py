@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19proto/order_service.proto\x12\x15order_communicator.v1\"\xca\x02\n\x07TrunkUp\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.order_communicator.v1.Hello\x12\x38\n\x05opens\x18\x02 \x03(\x0b\x32).order_communicator.v1.OrderStreamRequest\x12:\n\nfollow_ups\x18\x03 \x03(\x0b\x32&.order_communicator.v1.FollowUpRequest\x12\x38\n\x06\x63loses\x18\x04 \x03(\x0b\x32(.order_communicator.v1.CloseOrderRequest\x12-\n\x04\x61\x63ks\x18\x05 \x03(\x0b\x32\x1f.order_communicator.v1.EventAck\x12\x33\n\theartbeat\x18\x06 \x01(\x0b\x32 .order_communicator.v1.Heartbeat\"\xd6\x02\n\tTrunkDown\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.order_communicator.v1.Hello\x12;\n\x07streams\x18\x02 \x03(\x0b\x32*.order_communicator.v1.OrderStreamResponse\x12:\n\x0e\x66ollow_up_acks\x18\x03 \x03(\x0b\x32\".order_communicator.v1.FollowUpAck\x12\x38\n\nclose_acks\x18\x04 \x03(\x0b\x32$.order_communicator.v1.CloseOrderAck\x12\x33\n\theartbeat\x18\x05 \x01(\x0b\x32 .order_communicator.v1.Heartbeat\x12\x34\n\ngoing_away\x18\x06 \x01(\x0b\x32 .order_communicator.v1.GoingAway\"F\n\x05Hello\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x0e\n\x06now_ms\x18\x03 \x01(\x03\"0\n\tHeartbeat\x12\x0e\n\x06now_ms\x18\x01 \x01(\x03\x12\x13\n\x0bqueue_depth\x18\x02 \x01(\x03\"\x1b\n\tGoingAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\"=\n\x08\x45ventAck\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\"\xd1\x01\n\x12OrderStreamRequest\x12\x14\n\x0corder_req_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x19\n\x11notification_type\x18\x03 \x01(\t\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\x03\x12\x11\n\tstream_id\x18\x07 \x01(\t\x12\x14\n\x0cresume_after\x18\x08 \x01(\x03\x12\x0b\n\x03run\x18\t \x01(\x03\x12\x0e\n\x06tenant\x18\n \x01(\t\"\xb1\x02\n\x13OrderStreamResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12\x11\n\tstream_id\x18\x03 \x01(\t\x12\x35\n\x06opened\x18\x04 \x01(\x0b\x32#.order_communicator.v1.StreamOpenedH\x00\x12\x37\n\x07refused\x18\x05 \x01(\x0b\x32$.order_communicator.v1.StreamRefusedH\x00\x12\x32\n\x05\x65vent\x18\x06 \x01(\x0b\x32!.order_communicator.v1.OrderEventH\x00\x12\x35\n\x06\x63losed\x18\x07 \x01(\x0b\x32#.order_communicator.v1.StreamClosedH\x00\x42\x06\n\x04step\"F\n\x0cStreamOpened\x12\r\n\x05token\x18\x01 \x01(\x03\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x15\n\rresumes_after\x18\x03 \x01(\x03\"\x91\x02\n\rStreamRefused\x12;\n\x06reason\x18\x01 \x01(\x0e\x32+.order_communicator.v1.StreamRefused.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x15\n\rhighest_token\x18\x03 \x01(\x03\x12\x36\n\x08snapshot\x18\x04 \x01(\x0b\x32$.order_communicator.v1.OrderSnapshot\"d\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\n\n\x06\x46\x45NCED\x10\x01\x12\x0b\n\x07INVALID\x10\x02\x12\x0c\n\x08\x44IVERGED\x10\x03\x12\n\n\x06PRUNED\x10\x04\x12\x0f\n\x0bUNAVAILABLE\x10\x05\"\x9f\x01\n\rOrderSnapshot\x12\x35\n\x03\x65nd\x18\x01 \x01(\x0e\x32(.order_communicator.v1.OrderSnapshot.End\x12\x0b\n\x03run\x18\x02 \x01(\x03\x12\x10\n\x08head_seq\x18\x03 \x01(\x03\"8\n\x03\x45nd\x12\x13\n\x0f\x45ND_UNSPECIFIED\x10\x00\x12\r\n\tCOMPLETED\x10\x01\x12\r\n\tCANCELLED\x10\x02\"\x88\x01\n\x0cStreamClosed\x12:\n\x06reason\x18\x01 \x01(\x0e\x32*.order_communicator.v1.StreamClosed.Reason\"<\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nSUPERSEDED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"\xba\x03\n\nOrderEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0b\n\x03run\x18\x03 \x01(\x03\x12\x38\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x0b\x32$.order_communicator.v1.OrderAcceptedH\x00\x12\x42\n\x10\x64\x65livery_changed\x18\x05 \x01(\x0b\x32&.order_communicator.v1.DeliveryChangedH\x00\x12>\n\x0eseller_replied\x18\x06 \x01(\x0b\x32$.order_communicator.v1.SellerRepliedH\x00\x12\x45\n\x12\x66ollow_up_accepted\x18\x07 \x01(\x0b\x32\'.order_communicator.v1.FollowUpAcceptedH\x00\x12:\n\tcompleted\x18\x08 \x01(\x0b\x32%.order_communicator.v1.OrderCompletedH\x00\x12:\n\tcancelled\x18\t \x01(\x0b\x32%.order_communicator.v1.OrderCancelledH\x00\x42\x06\n\x04\x66\x61\x63t\"x\n\rOrderAccepted\x12\x19\n\x11notification_type\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x03(\t\x12:\n\ndeliveries\x18\x03 \x03(\x0b\x32&.order_communicator.v1.PlannedDelivery\"Y\n\x0fPlannedDelivery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x11\n\tseller_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\"\xc1\x01\n\x0f\x44\x65liveryChanged\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x02 \x01(\t\x12\x11\n\tseller_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x11\n\tuncertain\x18\x08 \x01(\x05\x12\x17\n\x0fnext_attempt_ms\x18\t \x01(\x03\"k\n\rSellerReplied\x12\x10\n\x08reply_id\x18\x01 \x01(\t\x12\x11\n\tseller_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x05 \x01(\t\"v\n\x10\x46ollowUpAccepted\x12\x14\n\x0c\x66ollow_up_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x03(\t\x12:\n\ndeliveries\x18\x03 \x03(\x0b\x32&.order_communicator.v1.PlannedDelivery\",\n\x0eOrderCompleted\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\",\n\x0eOrderCancelled\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xc6\x01\n\x0f\x46ollowUpRequest\x12\x14\n\x0corder_req_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x03\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12\x14\n\x0cmessage_type\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0c\n\x04urls\x18\x07 \x03(\t\x12\x10\n\x08\x61\x64\x64\x65\x64_ms\x18\x08 \x01(\x03\x12\x0e\n\x06tenant\x18\t \x01(\t\x12\x0f\n\x07sending\x18\n \x01(\x03\"\x8a\x01\n\x0b\x46ollowUpAck\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x03 \x01(\t\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.order_communicator.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\xeb\x01\n\x11\x43loseOrderRequest\x12\x14\n\x0corder_req_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x03\x12;\n\x04kind\x18\x03 \x01(\x0e\x32-.order_communicator.v1.CloseOrderRequest.Kind\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x0b\n\x03run\x18\x06 \x01(\x03\x12\x0f\n\x07sending\x18\x07 \x01(\x03\"6\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43OMPLETE\x10\x01\x12\n\n\x06\x43\x41NCEL\x10\x02\"\x83\x01\n\rCloseOrderAck\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12/\n\x07outcome\x18\x03 \x01(\x0e\x32\x1e.order_communicator.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x0b\n\x03run\x18\x05 \x01(\x03*`\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x12\n\x0eOUTCOME_FENCED\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\x12\r\n\tTRY_AGAIN\x10\x04\x32\x88\x03\n\x0cOrderService\x12T\n\x0cStreamOrders\x12\x1e.order_communicator.v1.TrunkUp\x1a .order_communicator.v1.TrunkDown(\x01\x30\x01\x12\x66\n\x0bStreamOrder\x12).order_communicator.v1.OrderStreamRequest\x1a*.order_communicator.v1.OrderStreamResponse0\x01\x12\\\n\x0eSubmitFollowUp\x12&.order_communicator.v1.FollowUpRequest\x1a\".order_communicator.v1.FollowUpAck\x12\\\n\nCloseOrder\x12(.order_communicator.v1.CloseOrderRequest\x1a$.order_communicator.v1.CloseOrderAckb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19proto/order_service.proto\x12\x15order_communicator.v1\"\xca\x02\n\x07TrunkUp\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.order_communicator.v1.Hello\x12\x38\n\x05opens\x18\x02 \x03(\x0b\x32).order_communicator.v1.OrderStreamRequest\x12:\n\nfollow_ups\x18\x03 \x03(\x0b\x32&.order_communicator.v1.FollowUpRequest\x12\x38\n\x06\x63loses\x18\x04 \x03(\x0b\x32(.order_communicator.v1.CloseOrderRequest\x12-\n\x04\x61\x63ks\x18\x05 \x03(\x0b\x32\x1f.order_communicator.v1.EventAck\x12\x33\n\theartbeat\x18\x06 \x01(\x0b\x32 .order_communicator.v1.Heartbeat\"\xd6\x02\n\tTrunkDown\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.order_communicator.v1.Hello\x12;\n\x07streams\x18\x02 \x03(\x0b\x32*.order_communicator.v1.OrderStreamResponse\x12:\n\x0e\x66ollow_up_acks\x18\x03 \x03(\x0b\x32\".order_communicator.v1.FollowUpAck\x12\x38\n\nclose_acks\x18\x04 \x03(\x0b\x32$.order_communicator.v1.CloseOrderAck\x12\x33\n\theartbeat\x18\x05 \x01(\x0b\x32 .order_communicator.v1.Heartbeat\x12\x34\n\ngoing_away\x18\x06 \x01(\x0b\x32 .order_communicator.v1.GoingAway\"F\n\x05Hello\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x0e\n\x06now_ms\x18\x03 \x01(\x03\"0\n\tHeartbeat\x12\x0e\n\x06now_ms\x18\x01 \x01(\x03\x12\x13\n\x0bqueue_depth\x18\x02 \x01(\x03\"\x1b\n\tGoingAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\"=\n\x08\x45ventAck\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\"\xfa\x01\n\x12OrderStreamRequest\x12\x14\n\x0corder_req_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x19\n\x11notification_type\x18\x03 \x01(\t\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\x03\x12\x11\n\tstream_id\x18\x07 \x01(\t\x12\x14\n\x0cresume_after\x18\x08 \x01(\x03\x12\x0b\n\x03run\x18\t \x01(\x03\x12\x0e\n\x06tenant\x18\n \x01(\t\x12\x13\n\x0btraceparent\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\"\xb1\x02\n\x13OrderStreamResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12\x11\n\tstream_id\x18\x03 \x01(\t\x12\x35\n\x06opened\x18\x04 \x01(\x0b\x32#.order_communicator.v1.StreamOpenedH\x00\x12\x37\n\x07refused\x18\x05 \x01(\x0b\x32$.order_communicator.v1.StreamRefusedH\x00\x12\x32\n\x05\x65vent\x18\x06 \x01(\x0b\x32!.order_communicator.v1.OrderEventH\x00\x12\x35\n\x06\x63losed\x18\x07 \x01(\x0b\x32#.order_communicator.v1.StreamClosedH\x00\x42\x06\n\x04step\"F\n\x0cStreamOpened\x12\r\n\x05token\x18\x01 \x01(\x03\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x15\n\rresumes_after\x18\x03 \x01(\x03\"\x91\x02\n\rStreamRefused\x12;\n\x06reason\x18\x01 \x01(\x0e\x32+.order_communicator.v1.StreamRefused.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x15\n\rhighest_token\x18\x03 \x01(\x03\x12\x36\n\x08snapshot\x18\x04 \x01(\x0b\x32$.order_communicator.v1.OrderSnapshot\"d\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\n\n\x06\x46\x45NCED\x10\x01\x12\x0b\n\x07INVALID\x10\x02\x12\x0c\n\x08\x44IVERGED\x10\x03\x12\n\n\x06PRUNED\x10\x04\x12\x0f\n\x0bUNAVAILABLE\x10\x05\"\x9f\x01\n\rOrderSnapshot\x12\x35\n\x03\x65nd\x18\x01 \x01(\x0e\x32(.order_communicator.v1.OrderSnapshot.End\x12\x0b\n\x03run\x18\x02 \x01(\x03\x12\x10\n\x08head_seq\x18\x03 \x01(\x03\"8\n\x03\x45nd\x12\x13\n\x0f\x45ND_UNSPECIFIED\x10\x00\x12\r\n\tCOMPLETED\x10\x01\x12\r\n\tCANCELLED\x10\x02\"\x88\x01\n\x0cStreamClosed\x12:\n\x06reason\x18\x01 \x01(\x0e\x32*.order_communicator.v1.StreamClosed.Reason\"<\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nSUPERSEDED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\"\xba\x03\n\nOrderEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0b\n\x03run\x18\x03 \x01(\x03\x12\x38\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x0b\x32$.order_communicator.v1.OrderAcceptedH\x00\x12\x42\n\x10\x64\x65livery_changed\x18\x05 \x01(\x0b\x32&.order_communicator.v1.DeliveryChangedH\x00\x12>\n\x0eseller_replied\x18\x06 \x01(\x0b\x32$.order_communicator.v1.SellerRepliedH\x00\x12\x45\n\x12\x66ollow_up_accepted\x18\x07 \x01(\x0b\x32\'.order_communicator.v1.FollowUpAcceptedH\x00\x12:\n\tcompleted\x18\x08 \x01(\x0b\x32%.order_communicator.v1.OrderCompletedH\x00\x12:\n\tcancelled\x18\t \x01(\x0b\x32%.order_communicator.v1.OrderCancelledH\x00\x42\x06\n\x04\x66\x61\x63t\"x\n\rOrderAccepted\x12\x19\n\x11notification_type\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x03(\t\x12:\n\ndeliveries\x18\x03 \x03(\x0b\x32&.order_communicator.v1.PlannedDelivery\"Y\n\x0fPlannedDelivery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x11\n\tseller_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\"\xc1\x01\n\x0f\x44\x65liveryChanged\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x02 \x01(\t\x12\x11\n\tseller_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x11\n\tuncertain\x18\x08 \x01(\x05\x12\x17\n\x0fnext_attempt_ms\x18\t \x01(\x03\"k\n\rSellerReplied\x12\x10\n\x08reply_id\x18\x01 \x01(\t\x12\x11\n\tseller_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x05 \x01(\t\"v\n\x10\x46ollowUpAccepted\x12\x14\n\x0c\x66ollow_up_id\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x03(\t\x12:\n\ndeliveries\x18\x03 \x03(\x0b\x32&.order_communicator.v1.PlannedDelivery\",\n\x0eOrderCompleted\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\",\n\x0eOrderCancelled\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xef\x01\n\x0f\x46ollowUpRequest\x12\x14\n\x0corder_req_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x03\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12\x14\n\x0cmessage_type\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0c\n\x04urls\x18\x07 \x03(\t\x12\x10\n\x08\x61\x64\x64\x65\x64_ms\x18\x08 \x01(\x03\x12\x0e\n\x06tenant\x18\t \x01(\t\x12\x0f\n\x07sending\x18\n \x01(\x03\x12\x13\n\x0btraceparent\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\"\x8a\x01\n\x0b\x46ollowUpAck\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12\x14\n\x0c\x66ollow_up_id\x18\x03 \x01(\t\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.order_communicator.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\x94\x02\n\x11\x43loseOrderRequest\x12\x14\n\x0corder_req_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x03\x12;\n\x04kind\x18\x03 \x01(\x0e\x32-.order_communicator.v1.CloseOrderRequest.Kind\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x0b\n\x03run\x18\x06 \x01(\x03\x12\x0f\n\x07sending\x18\x07 \x01(\x03\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\"6\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43OMPLETE\x10\x01\x12\n\n\x06\x43\x41NCEL\x10\x02\"\x83\x01\n\rCloseOrderAck\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0corder_req_id\x18\x02 \x01(\t\x12/\n\x07outcome\x18\x03 \x01(\x0e\x32\x1e.order_communicator.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x0b\n\x03run\x18\x05 \x01(\x03*`\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x12\n\x0eOUTCOME_FENCED\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\x12\r\n\tTRY_AGAIN\x10\x04\x32\x88\x03\n\x0cOrderService\x12T\n\x0cStreamOrders\x12\x1e.order_communicator.v1.TrunkUp\x1a .order_communicator.v1.TrunkDown(\x01\x30\x01\x12\x66\n\x0bStreamOrder\x12).order_communicator.v1.OrderStreamRequest\x1a*.order_communicator.v1.OrderStreamResponse0\x01\x12\\\n\x0eSubmitFollowUp\x12&.order_communicator.v1.FollowUpRequest\x1a\".order_communicator.v1.FollowUpAck\x12\\\n\nCloseOrder\x12(.order_communicator.v1.CloseOrderRequest\x1a$.order_communicator.v1.CloseOrderAckb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.order_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=4002
-  _globals['_OUTCOME']._serialized_end=4098
+  _globals['_OUTCOME']._serialized_start=4125
+  _globals['_OUTCOME']._serialized_end=4221
   _globals['_TRUNKUP']._serialized_start=53
   _globals['_TRUNKUP']._serialized_end=383
   _globals['_TRUNKDOWN']._serialized_start=386
@@ -46,49 +46,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTACK']._serialized_start=881
   _globals['_EVENTACK']._serialized_end=942
   _globals['_ORDERSTREAMREQUEST']._serialized_start=945
-  _globals['_ORDERSTREAMREQUEST']._serialized_end=1154
-  _globals['_ORDERSTREAMRESPONSE']._serialized_start=1157
-  _globals['_ORDERSTREAMRESPONSE']._serialized_end=1462
-  _globals['_STREAMOPENED']._serialized_start=1464
-  _globals['_STREAMOPENED']._serialized_end=1534
-  _globals['_STREAMREFUSED']._serialized_start=1537
-  _globals['_STREAMREFUSED']._serialized_end=1810
-  _globals['_STREAMREFUSED_REASON']._serialized_start=1710
-  _globals['_STREAMREFUSED_REASON']._serialized_end=1810
-  _globals['_ORDERSNAPSHOT']._serialized_start=1813
-  _globals['_ORDERSNAPSHOT']._serialized_end=1972
-  _globals['_ORDERSNAPSHOT_END']._serialized_start=1916
-  _globals['_ORDERSNAPSHOT_END']._serialized_end=1972
-  _globals['_STREAMCLOSED']._serialized_start=1975
-  _globals['_STREAMCLOSED']._serialized_end=2111
-  _globals['_STREAMCLOSED_REASON']._serialized_start=2051
-  _globals['_STREAMCLOSED_REASON']._serialized_end=2111
-  _globals['_ORDEREVENT']._serialized_start=2114
-  _globals['_ORDEREVENT']._serialized_end=2556
-  _globals['_ORDERACCEPTED']._serialized_start=2558
-  _globals['_ORDERACCEPTED']._serialized_end=2678
-  _globals['_PLANNEDDELIVERY']._serialized_start=2680
-  _globals['_PLANNEDDELIVERY']._serialized_end=2769
-  _globals['_DELIVERYCHANGED']._serialized_start=2772
-  _globals['_DELIVERYCHANGED']._serialized_end=2965
-  _globals['_SELLERREPLIED']._serialized_start=2967
-  _globals['_SELLERREPLIED']._serialized_end=3074
-  _globals['_FOLLOWUPACCEPTED']._serialized_start=3076
-  _globals['_FOLLOWUPACCEPTED']._serialized_end=3194
-  _globals['_ORDERCOMPLETED']._serialized_start=3196
-  _globals['_ORDERCOMPLETED']._serialized_end=3240
-  _globals['_ORDERCANCELLED']._serialized_start=3242
-  _globals['_ORDERCANCELLED']._serialized_end=3286
-  _globals['_FOLLOWUPREQUEST']._serialized_start=3289
-  _globals['_FOLLOWUPREQUEST']._serialized_end=3487
-  _globals['_FOLLOWUPACK']._serialized_start=3490
-  _globals['_FOLLOWUPACK']._serialized_end=3628
-  _globals['_CLOSEORDERREQUEST']._serialized_start=3631
-  _globals['_CLOSEORDERREQUEST']._serialized_end=3866
-  _globals['_CLOSEORDERREQUEST_KIND']._serialized_start=3812
-  _globals['_CLOSEORDERREQUEST_KIND']._serialized_end=3866
-  _globals['_CLOSEORDERACK']._serialized_start=3869
-  _globals['_CLOSEORDERACK']._serialized_end=4000
-  _globals['_ORDERSERVICE']._serialized_start=4101
-  _globals['_ORDERSERVICE']._serialized_end=4493
+  _globals['_ORDERSTREAMREQUEST']._serialized_end=1195
+  _globals['_ORDERSTREAMRESPONSE']._serialized_start=1198
+  _globals['_ORDERSTREAMRESPONSE']._serialized_end=1503
+  _globals['_STREAMOPENED']._serialized_start=1505
+  _globals['_STREAMOPENED']._serialized_end=1575
+  _globals['_STREAMREFUSED']._serialized_start=1578
+  _globals['_STREAMREFUSED']._serialized_end=1851
+  _globals['_STREAMREFUSED_REASON']._serialized_start=1751
+  _globals['_STREAMREFUSED_REASON']._serialized_end=1851
+  _globals['_ORDERSNAPSHOT']._serialized_start=1854
+  _globals['_ORDERSNAPSHOT']._serialized_end=2013
+  _globals['_ORDERSNAPSHOT_END']._serialized_start=1957
+  _globals['_ORDERSNAPSHOT_END']._serialized_end=2013
+  _globals['_STREAMCLOSED']._serialized_start=2016
+  _globals['_STREAMCLOSED']._serialized_end=2152
+  _globals['_STREAMCLOSED_REASON']._serialized_start=2092
+  _globals['_STREAMCLOSED_REASON']._serialized_end=2152
+  _globals['_ORDEREVENT']._serialized_start=2155
+  _globals['_ORDEREVENT']._serialized_end=2597
+  _globals['_ORDERACCEPTED']._serialized_start=2599
+  _globals['_ORDERACCEPTED']._serialized_end=2719
+  _globals['_PLANNEDDELIVERY']._serialized_start=2721
+  _globals['_PLANNEDDELIVERY']._serialized_end=2810
+  _globals['_DELIVERYCHANGED']._serialized_start=2813
+  _globals['_DELIVERYCHANGED']._serialized_end=3006
+  _globals['_SELLERREPLIED']._serialized_start=3008
+  _globals['_SELLERREPLIED']._serialized_end=3115
+  _globals['_FOLLOWUPACCEPTED']._serialized_start=3117
+  _globals['_FOLLOWUPACCEPTED']._serialized_end=3235
+  _globals['_ORDERCOMPLETED']._serialized_start=3237
+  _globals['_ORDERCOMPLETED']._serialized_end=3281
+  _globals['_ORDERCANCELLED']._serialized_start=3283
+  _globals['_ORDERCANCELLED']._serialized_end=3327
+  _globals['_FOLLOWUPREQUEST']._serialized_start=3330
+  _globals['_FOLLOWUPREQUEST']._serialized_end=3569
+  _globals['_FOLLOWUPACK']._serialized_start=3572
+  _globals['_FOLLOWUPACK']._serialized_end=3710
+  _globals['_CLOSEORDERREQUEST']._serialized_start=3713
+  _globals['_CLOSEORDERREQUEST']._serialized_end=3989
+  _globals['_CLOSEORDERREQUEST_KIND']._serialized_start=3935
+  _globals['_CLOSEORDERREQUEST_KIND']._serialized_end=3989
+  _globals['_CLOSEORDERACK']._serialized_start=3992
+  _globals['_CLOSEORDERACK']._serialized_end=4123
+  _globals['_ORDERSERVICE']._serialized_start=4224
+  _globals['_ORDERSERVICE']._serialized_end=4616
 # @@protoc_insertion_point(module_scope)

@@ -87,7 +87,7 @@ class EventAck(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., order_req_id: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class OrderStreamRequest(_message.Message):
-    __slots__ = ("order_req_id", "session_id", "notification_type", "audience", "details", "token", "stream_id", "resume_after", "run", "tenant")
+    __slots__ = ("order_req_id", "session_id", "notification_type", "audience", "details", "token", "stream_id", "resume_after", "run", "tenant", "traceparent", "request_id")
     ORDER_REQ_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     NOTIFICATION_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,8 @@ class OrderStreamRequest(_message.Message):
     RESUME_AFTER_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     order_req_id: str
     session_id: str
     notification_type: str
@@ -108,7 +110,9 @@ class OrderStreamRequest(_message.Message):
     resume_after: int
     run: int
     tenant: str
-    def __init__(self, order_req_id: _Optional[str] = ..., session_id: _Optional[str] = ..., notification_type: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., details: _Optional[str] = ..., token: _Optional[int] = ..., stream_id: _Optional[str] = ..., resume_after: _Optional[int] = ..., run: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
+    traceparent: str
+    request_id: str
+    def __init__(self, order_req_id: _Optional[str] = ..., session_id: _Optional[str] = ..., notification_type: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., details: _Optional[str] = ..., token: _Optional[int] = ..., stream_id: _Optional[str] = ..., resume_after: _Optional[int] = ..., run: _Optional[int] = ..., tenant: _Optional[str] = ..., traceparent: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class OrderStreamResponse(_message.Message):
     __slots__ = ("tenant", "order_req_id", "stream_id", "opened", "refused", "event", "closed")
@@ -303,7 +307,7 @@ class OrderCancelled(_message.Message):
     def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class FollowUpRequest(_message.Message):
-    __slots__ = ("order_req_id", "follow_up_id", "token", "audience", "message_type", "message", "urls", "added_ms", "tenant", "sending")
+    __slots__ = ("order_req_id", "follow_up_id", "token", "audience", "message_type", "message", "urls", "added_ms", "tenant", "sending", "traceparent", "request_id")
     ORDER_REQ_ID_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_UP_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -314,6 +318,8 @@ class FollowUpRequest(_message.Message):
     ADDED_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     SENDING_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     order_req_id: str
     follow_up_id: str
     token: int
@@ -324,7 +330,9 @@ class FollowUpRequest(_message.Message):
     added_ms: int
     tenant: str
     sending: int
-    def __init__(self, order_req_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., token: _Optional[int] = ..., audience: _Optional[_Iterable[str]] = ..., message_type: _Optional[str] = ..., message: _Optional[str] = ..., urls: _Optional[_Iterable[str]] = ..., added_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., sending: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    request_id: str
+    def __init__(self, order_req_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., token: _Optional[int] = ..., audience: _Optional[_Iterable[str]] = ..., message_type: _Optional[str] = ..., message: _Optional[str] = ..., urls: _Optional[_Iterable[str]] = ..., added_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., sending: _Optional[int] = ..., traceparent: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class FollowUpAck(_message.Message):
     __slots__ = ("tenant", "order_req_id", "follow_up_id", "outcome", "detail")
@@ -341,7 +349,7 @@ class FollowUpAck(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., order_req_id: _Optional[str] = ..., follow_up_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class CloseOrderRequest(_message.Message):
-    __slots__ = ("order_req_id", "token", "kind", "reason", "tenant", "run", "sending")
+    __slots__ = ("order_req_id", "token", "kind", "reason", "tenant", "run", "sending", "traceparent", "request_id")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[CloseOrderRequest.Kind]
@@ -357,6 +365,8 @@ class CloseOrderRequest(_message.Message):
     TENANT_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     SENDING_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     order_req_id: str
     token: int
     kind: CloseOrderRequest.Kind
@@ -364,7 +374,9 @@ class CloseOrderRequest(_message.Message):
     tenant: str
     run: int
     sending: int
-    def __init__(self, order_req_id: _Optional[str] = ..., token: _Optional[int] = ..., kind: _Optional[_Union[CloseOrderRequest.Kind, str]] = ..., reason: _Optional[str] = ..., tenant: _Optional[str] = ..., run: _Optional[int] = ..., sending: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    request_id: str
+    def __init__(self, order_req_id: _Optional[str] = ..., token: _Optional[int] = ..., kind: _Optional[_Union[CloseOrderRequest.Kind, str]] = ..., reason: _Optional[str] = ..., tenant: _Optional[str] = ..., run: _Optional[int] = ..., sending: _Optional[int] = ..., traceparent: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class CloseOrderAck(_message.Message):
     __slots__ = ("tenant", "order_req_id", "outcome", "detail", "run")

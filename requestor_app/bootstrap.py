@@ -10,6 +10,8 @@ from pathlib import Path
 from flask import Flask
 
 from requestor_app.api.orders import blueprint as orders_blueprint
+from requestor_app.domain import SET_ASIDE, OrderState
+from requestor_app.measures import RequestorMeasures
 from requestor_app.orders import Orders
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.processor_client import Trunk
@@ -21,7 +23,8 @@ from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
-from service_kit.metrics import Metrics, add_common_metrics
+from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
+from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
@@ -54,11 +57,15 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     """Make and connect all parts."""
     instance_id = f"requestor-{uuid.uuid4().hex[:12]}"
     store = open_store(settings.store, base_folder=PROJECT_FOLDER)
+    spans = open_spans(
+        settings.otlp_endpoint, service="requestor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
+    )
     tracking = OrderTracking()
     lease = InstanceLease(store, instance_id=instance_id, lease_s=settings.lease_s)
     limit = OutboxLimit(store)
-    recovery = Recovery(store, tracking, instance_id=instance_id)
-    supervisor = Supervisor(store, tracking, lease, limit, instance_id=instance_id)
+    measures = RequestorMeasures()
+    recovery = Recovery(store, tracking, measures, instance_id=instance_id)
+    supervisor = Supervisor(store, tracking, lease, limit, measures, instance_id=instance_id)
     trunk = Trunk(
         settings.processors,
         supervisor,
@@ -66,7 +73,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         version=VERSION,
         keepalive_ms=settings.keepalive_ms,
     )
-    orders = Orders(store, tracking, supervisor, limit, instance_id=instance_id)
+    orders = Orders(store, tracking, supervisor, limit, measures, instance_id=instance_id)
     cleanup = Cleanup(partial(orders.purge, settings.retention_s), every_s=min(CLEANUP_S, settings.retention_s / 2))
     health = Health(
         {
@@ -80,18 +87,54 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     )
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
-        __package__ or "requestor_app", health=health, title="Order requestor", version=VERSION, metrics=metrics
+        __package__ or "requestor_app",
+        health=health,
+        title="Order requestor",
+        version=VERSION,
+        metrics=metrics,
+        spans=spans,
     )
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
     web = WebServer(app, *port)
-    add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)
-    metrics.gauge("orders", "Orders by state.", lambda: store.counts(None), label="state")
-    metrics.gauge("streams", "Streams by state.", tracking.counts, label="state")
-    metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
-    lifecycle = Lifecycle([PortCheck(port), store, lease, recovery, supervisor, trunk, cleanup, web])
+    add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
+    add_order_metrics(metrics, store, states=OrderState)
+    add_outbox_metrics(metrics, store, states=("pending", SET_ASIDE), to_be_sent=("pending",))
+    _add_metrics(metrics, measures, orders, tracking, supervisor)
+    lifecycle = Lifecycle(
+        [PortCheck(port), *([spans] if spans else []), store, lease, recovery, supervisor, trunk, cleanup, web]
+    )
     return Requestor(settings, app, store, lease, tracking, supervisor, orders, web, lifecycle)
+
+
+def _add_metrics(
+    metrics: Metrics,
+    measures: RequestorMeasures,
+    orders: Orders,
+    tracking: OrderTracking,
+    supervisor: Supervisor,
+) -> None:
+    metrics.gauge("streams", "Streams of this instance by state.", tracking.counts, labels=["state"])
+    metrics.gauge(
+        "processor_connected", "1 while a processor is connected.", lambda: supervisor.check_processor() is None
+    )
+    metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
+    metrics.counter("inputs_accepted", "Orders, follow-ups and closes of buyers that were kept.", measures.accepted)
+    metrics.counter("inputs_relayed", "Follow-ups and closes that the processor has taken.", measures.relayed)
+    metrics.counter("inputs_set_aside", "Follow-ups and closes that the processor never takes.", measures.set_aside)
+    metrics.counter("streams_refused", "Streams that the processor did not open.", measures.refused_streams)
+    metrics.counter("trunk_losses", "How often the processor was lost.", measures.lost_trunks)
+    metrics.counter("takeovers", "Unfinished orders taken over from an instance that was gone.", measures.takeovers)
+    metrics.counter("takeover_seconds", "Time spent in taking orders over.", measures.takeover_seconds)
+    metrics.histogram(
+        "stream_open_duration_seconds", "From asking the processor for a stream until it is open.", measures.open_times
+    )
+    metrics.histogram(
+        "trunk_apply_duration_seconds",
+        "From the arrival of a message of the processor until it is on disk.",
+        measures.apply_times,
+    )
 
 
 def create_app(settings: RequestorSettings | None = None) -> Flask:

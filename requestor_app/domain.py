@@ -16,6 +16,7 @@ from typing import Any
 
 from service_kit.change import Body, Change, Entry, Message, Record, Ref, Snapshot, next_version
 from service_kit.errors import Conflict, Fenced, NotFound, TooMany
+from service_kit.origin import UNKNOWN, Origin, origin_of
 from service_kit.values import value
 
 MAX_UNSENT_PER_ORDER = 1_000
@@ -153,6 +154,7 @@ class Order:
     """An order as its record says it. ``applied_seq`` is the last event of the present run on disk, 0 when none.
 
     ``head`` is the newest number of the order's log, ``unsent`` counts the pending messages of its outbox.
+    ``kept_origin`` is the request that began the present run.
     """
 
     ref: Ref
@@ -170,6 +172,12 @@ class Order:
     notes_count: int = 0
     unsent: int = 0
     updated_ms: int = 0
+    kept_origin: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The request that began the present run."""
+        return origin_of(self.kept_origin)
 
     @property
     def is_unfinished(self) -> bool:
@@ -201,6 +209,7 @@ def order_of(record: Record) -> Order:
         notes_count=body["notes_count"],
         unsent=body["unsent"],
         updated_ms=record.updated_ms,
+        kept_origin=body.get("origin", ""),
     )
 
 
@@ -217,6 +226,7 @@ def _record_of(order: Order, version: int, now_ms: int) -> Record:
             "head": order.head,
             "notes_count": order.notes_count,
             "unsent": order.unsent,
+            "origin": order.kept_origin,
         },
         owner=order.owner,
         token=order.token,
@@ -271,7 +281,9 @@ def same_content(order: Order, request: OrderRequest) -> bool:
     )
 
 
-def initiate(snapshot: Snapshot, request: OrderRequest, *, owner: str, now_ms: int) -> Change | None:
+def initiate(
+    snapshot: Snapshot, request: OrderRequest, *, owner: str, now_ms: int, origin: Origin = UNKNOWN
+) -> Change | None:
     """Claim a new order, or begin a new run of a finished one; None when the same order is live already.
 
     Raises `OrderHeld` when the order is live with another session or content.
@@ -301,6 +313,7 @@ def initiate(snapshot: Snapshot, request: OrderRequest, *, owner: str, now_ms: i
         head=head + 1,
         notes_count=notes_count,
         unsent=unsent,
+        kept_origin=origin.text,
     )
     entry = Entry(order.head, f"run:{token}", "initiated", now_ms, {"session_id": request.session_id, "token": token})
     return _change(before, order, now_ms, [entry])
@@ -318,7 +331,7 @@ def take_over(snapshot: Snapshot, *, owner: str, now_ms: int) -> Change | None:
     return _change(before, after, now_ms, [entry])
 
 
-def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int) -> Change | None:
+def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int, origin: Origin = UNKNOWN) -> Change | None:
     """Keep a note and put it into the outbox; None when the same note is there already.
 
     Raises `FollowUpConflict`, `ActionRefused`, `TooManyUnsent` or `OrderNotFound`.
@@ -343,11 +356,15 @@ def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int) -> Change 
         raise TooManyUnsent(f"{MAX_UNSENT_PER_ORDER} messages of this order wait for the processor.", retry_after_s=5)
     after = replace(order, head=order.head + 1, notes_count=order.notes_count + 1, unsent=order.unsent + 1)
     entry = Entry(after.head, entry_id, "note_added", now_ms, body)
-    message = Message(entry_id, after.head, FOLLOW_UP, body, due_ms=now_ms, created_ms=now_ms)
+    message = Message(
+        entry_id, after.head, FOLLOW_UP, {**body, "origin": origin.text}, due_ms=now_ms, created_ms=now_ms
+    )
     return _change(before, after, now_ms, [entry], puts=[message])
 
 
-def request_close(snapshot: Snapshot, kind: CloseKind, reason: str, *, now_ms: int) -> Change | None:
+def request_close(
+    snapshot: Snapshot, kind: CloseKind, reason: str, *, now_ms: int, origin: Origin = UNKNOWN
+) -> Change | None:
     """Ask for the order's end, behind the notes taken before; None when it is asked for or done already."""
     before, order = _existing(snapshot)
     if order.state is _END_OF[kind]:
@@ -362,7 +379,7 @@ def request_close(snapshot: Snapshot, kind: CloseKind, reason: str, *, now_ms: i
     after = replace(order, state=OrderState.CLOSING, head=order.head + 1, unsent=order.unsent + 1)
     message_id = close_message_id(order.run)
     entry = Entry(after.head, message_id, "close_requested", now_ms, body)
-    message = Message(message_id, after.head, CLOSE, body, due_ms=now_ms, created_ms=now_ms)
+    message = Message(message_id, after.head, CLOSE, {**body, "origin": origin.text}, due_ms=now_ms, created_ms=now_ms)
     return _change(before, after, now_ms, [entry], puts=[message])
 
 

@@ -20,6 +20,7 @@ from requestor_app.domain import (
     OrderState,
     order_of,
 )
+from requestor_app.measures import RequestorMeasures
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking, StreamState, StreamView, Tracked, fingerprint_of
@@ -29,6 +30,7 @@ from service_kit.failpoints import Failpoint, failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
+from service_kit.tracing import current_origin
 
 log = get_logger(__name__)
 
@@ -77,12 +79,20 @@ class Orders:
     """Takes orders and what is added to them; every answer follows the commit."""
 
     def __init__(
-        self, store: Store, tracking: OrderTracking, supervisor: Supervisor, limit: OutboxLimit, *, instance_id: str
+        self,
+        store: Store,
+        tracking: OrderTracking,
+        supervisor: Supervisor,
+        limit: OutboxLimit,
+        measures: RequestorMeasures,
+        *,
+        instance_id: str,
     ) -> None:
         self._store = store
         self._tracking = tracking
         self._supervisor = supervisor
         self._limit = limit
+        self._measures = measures
         self._instance_id = instance_id
         self._count_lock = threading.Lock()
         self._duplicates_refused = 0
@@ -117,13 +127,16 @@ class Orders:
         _RESERVED()
         if (reason := self._supervisor.objection()) is not None:
             raise Unavailable(f"No order can be taken just now: {reason}.", retry_after_s=1)
-        decide = partial(domain.initiate, request=request, owner=self._instance_id, now_ms=at_ms)
+        decide = partial(
+            domain.initiate, request=request, owner=self._instance_id, now_ms=at_ms, origin=current_origin()
+        )
         change = self._store.update(Step(request.ref, decide))
         if change is None:
             # Its stream may have been lost with the thread that claimed it.
             self._supervisor.look_again(request.ref)
             return self._refuse_duplicate(request)
         _CLAIMED()
+        self._measures.accepted.add("order")
         log.info(
             f"Added order {request.ref.key} to tracking list",
             action="order.tracked",
@@ -152,12 +165,13 @@ class Orders:
         self._limit.admit()
         step = Step(
             note.ref,
-            partial(domain.add_follow_up, note=note, now_ms=now_ms()),
+            partial(domain.add_follow_up, note=note, now_ms=now_ms(), origin=current_origin()),
             entry_ids=(domain.note_entry_id(note.follow_up_id),),
         )
         change = self._update(step, _NOTE_KEPT)
         if change is None:
             return False
+        self._measures.accepted.add(domain.FOLLOW_UP)
         log.info(
             f"Added follow-up note to order tracking for {note.ref.key}",
             action="order.note_added",
@@ -171,12 +185,13 @@ class Orders:
         order = self.get(ref)
         step = Step(
             ref,
-            partial(domain.request_close, kind=kind, reason=reason, now_ms=now_ms()),
+            partial(domain.request_close, kind=kind, reason=reason, now_ms=now_ms(), origin=current_origin()),
             message_ids=(domain.close_message_id(order.run),),
         )
         change = self._update(step, _CLOSE_KEPT)
         if change is None:
             return self.get(ref)
+        self._measures.accepted.add(domain.CLOSE)
         log.info(f"Asked to {kind} order {ref.key}", action="order.close_requested", order_req_id=ref.key, kind=kind)
         return order_of(change.record)
 

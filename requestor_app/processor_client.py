@@ -237,6 +237,8 @@ def _close_request(closing: Closing) -> wire.CloseOrderRequest:
         kind=_KINDS[closing.kind],
         reason=closing.reason,
         sending=closing.sending,
+        traceparent=closing.origin.traceparent,
+        request_id=closing.origin.request_id,
     )
 
 
@@ -256,6 +258,8 @@ def _open_request(opening: Opening) -> wire.OrderStreamRequest:
         stream_id=opening.stream_id,
         resume_after=order.applied_seq,
         run=order.run,
+        traceparent=order.origin.traceparent,
+        request_id=order.origin.request_id,
     )
 
 
@@ -272,6 +276,8 @@ def _follow_up_request(relay: Relay) -> wire.FollowUpRequest:
         urls=note.urls,
         added_ms=relay.added_ms,
         sending=relay.sending,
+        traceparent=relay.origin.traceparent,
+        request_id=relay.origin.request_id,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from requestor_app import domain
 from requestor_app.domain import UNFINISHED, order_of
+from requestor_app.measures import RequestorMeasures
 from requestor_app.tracking import OrderTracking
 from service_kit.change import Step
 from service_kit.failpoints import failpoint
@@ -29,16 +31,20 @@ class Recovery:
 
     name = "recovery"
 
-    def __init__(self, store: Store, tracking: OrderTracking, *, instance_id: str) -> None:
+    def __init__(self, store: Store, tracking: OrderTracking, measures: RequestorMeasures, *, instance_id: str) -> None:
         self._store = store
         self._tracking = tracking
+        self._measures = measures
         self._instance_id = instance_id
 
     def start(self) -> None:
         """Take over and track. Raises `StoreUnavailable`."""
+        begun_s = time.perf_counter()
         self._forget_dead_instances()
         taken = self._take_over()
         leftovers = self._track_leftovers()
+        self._measures.takeovers.add(by=taken)
+        self._measures.takeover_seconds.add(by=time.perf_counter() - begun_s)
         if taken or leftovers:
             log.info("Took over unfinished orders", action="recovery.done", orders=taken, with_unsent_notes=leftovers)
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service_kit.settings import choice, comma_list, flag, host_name, milliseconds, port_number, seconds, setting, text
+from service_kit.settings import (
+    choice,
+    comma_list,
+    flag,
+    host_name,
+    milliseconds,
+    port_number,
+    seconds,
+    setting,
+    text,
+    url,
+)
 
 PREFIX = "REQUESTOR"
 
@@ -39,6 +50,11 @@ class RequestorSettings:
         True,
         parse=flag(),
         help="Whether all threads stay on one core, the least busy one (Linux), which makes them a fifth faster.",
+    )
+    otlp_endpoint: str = setting(
+        "",
+        parse=url("http", "https", example="http://127.0.0.1:4318/v1/traces"),
+        help="Where spans are sent by OpenTelemetry (OTLP over HTTP); needs requirements-otel.txt.",
     )
     log_format: str = setting("console", parse=choice("console", "json"), help="How log lines look.")
     log_level: str = setting(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from requestor_app import domain
@@ -24,6 +26,7 @@ from requestor_app.domain import (
     OrderNotFound,
     order_of,
 )
+from requestor_app.measures import RequestorMeasures
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.tracking import OrderTracking, StreamState, Tracked
 from requestor_app.traffic import (
@@ -43,6 +46,7 @@ from service_kit.errors import Fenced, ServiceError, StoreUnavailable, Unavailab
 from service_kit.failpoints import failpoint
 from service_kit.lease import InstanceLease
 from service_kit.logs import get_logger
+from service_kit.origin import UNKNOWN, Origin, origin_of
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
 
@@ -68,11 +72,19 @@ class Supervisor:
     name = "supervisor"
 
     def __init__(
-        self, store: Store, tracking: OrderTracking, lease: InstanceLease, limit: OutboxLimit, *, instance_id: str
+        self,
+        store: Store,
+        tracking: OrderTracking,
+        lease: InstanceLease,
+        limit: OutboxLimit,
+        measures: RequestorMeasures,
+        *,
+        instance_id: str,
     ) -> None:
         self._store = store
         self._tracking = tracking
         self._lease = lease
+        self._measures = measures
         self._limit = limit
         self._instance_id = instance_id
         self._stopping = threading.Event()
@@ -150,10 +162,10 @@ class Supervisor:
         record = self._store.get(ref)
         order = None if record is None else order_of(record)
         if order is None or (order.is_unfinished and order.owner != self._instance_id):
-            self._drop(ref, token, "another instance holds it")
+            self._drop(ref, token, "another instance holds it", UNKNOWN if order is None else order.origin)
             return
         if not order.is_unfinished and not order.unsent:
-            self._drop(ref, token, f"it is {order.state}")
+            self._drop(ref, token, f"it is {order.state}", order.origin)
             return
         if not self._tracking.track(order, now_ms()) and not order.is_unfinished:
             self._tracking.stop(ref, order.token, drain=True)
@@ -164,10 +176,23 @@ class Supervisor:
                 self._dirty[ref] = True
                 self._wake.notify()
 
-    def _drop(self, ref: Ref, token: int, reason: str) -> None:
+    def _drop(self, ref: Ref, token: int, reason: str, origin: Origin) -> None:
         if token:
             self._tracking.stop(ref, token)
-            log.info(f"Dropped order {ref.key}: {reason}", action="stream.dropped", order_req_id=ref.key, token=token)
+            log.info(
+                f"Dropped order {ref.key}: {reason}",
+                action="stream.dropped",
+                order_req_id=ref.key,
+                token=token,
+                **origin.names,
+            )
+
+    def _names_of(self, ref: Ref) -> dict[str, str]:
+        """What a line of trouble says of an order. It costs a read, which lines of every order must not."""
+        record = None
+        with suppress(ServiceError):
+            record = self._store.get(ref)
+        return {"order_req_id": ref.key, **({} if record is None else order_of(record).origin.names)}
 
     # ---- for the use cases
 
@@ -227,6 +252,7 @@ class Supervisor:
             self._wake.notify_all()
         open_before = self._tracking.lose_all(reason, now_ms())
         if was_connected:
+            self._measures.lost_trunks.add()
             log.warning("Lost the processor", action="trunk.lost", reason=reason, open_streams=open_before)
 
     def take(self, timeout_s: float) -> Outgoing:
@@ -332,7 +358,7 @@ class Supervisor:
         return ready
 
     def _set_aside(self, ref: Ref, message: Message, error: Exception) -> None:
-        log.error("A message cannot be relayed", action="outbox.set_aside", order_req_id=ref.key, exc_info=error)
+        log.error("A message cannot be relayed", action="outbox.set_aside", exc_info=error, **self._names_of(ref))
         reason = "this requestor could not read it; see its log"
         decide = partial(domain.set_aside, message_id=message.message_id, reason=reason, now_ms=now_ms())
         self._store.update(Step(ref, decide, message_ids=(message.message_id,)))
@@ -343,6 +369,7 @@ class Supervisor:
         Raises when the store cannot take it; the trunk is then built anew and nothing is lost.
         """
         _RECEIVED()
+        begun_s = time.perf_counter()
         if (reason := self.objection()) is not None:
             raise Unavailable(reason)
         self._note_openings(incoming)
@@ -360,6 +387,7 @@ class Supervisor:
         _APPLIED()
         for ref, result in zip(refs, results, strict=True):
             self._settle(ref, events.get(ref, []), answers.get(ref, []), result)
+        self._measures.apply_times.observe(time.perf_counter() - begun_s)
 
     def _receive_step(self, ref: Ref, events: list[Event], answers: list[Acknowledgement]) -> Step:
         tracked = self._tracking.find(ref)
@@ -390,6 +418,9 @@ class Supervisor:
         if result is not None:
             order = order_of(result.record)
             tracked.applied_seq = order.applied_seq
+            if answers:
+                self._measures.note_answers(result)
+                _log_refused(ref, result.puts)
             if not order.is_unfinished:
                 self._end(order, tracked)
         if events:
@@ -397,13 +428,13 @@ class Supervisor:
                 self._acks[ref] = tracked.applied_seq
                 self._wake.notify()
             if events[-1].seq > tracked.applied_seq and tracked.state is StreamState.OPEN:
-                log.warning("A gap in the events; opening the stream again", action="stream.gap", order_req_id=ref.key)
+                log.warning("A gap in the events; opening the stream again", action="stream.gap", **self._names_of(ref))
                 self._tracking.move(ref, tracked.stream_id, StreamState.CONNECTING, now_ms(), "a gap in the events")
                 self.look_again(ref)
 
     def _give_up(self, ref: Ref, tracked: Tracked, error: Exception) -> None:
         """Stop an order that cannot be applied, where a person sees it; the others go on."""
-        log.error("An order's events cannot be applied", action="stream.failed", order_req_id=ref.key, exc_info=error)
+        log.error("An order's events cannot be applied", action="stream.failed", exc_info=error, **self._names_of(ref))
         reason = "this requestor could not apply an event; see its log"
         self._tracking.move(ref, tracked.stream_id, StreamState.REFUSED, now_ms(), reason)
 
@@ -415,6 +446,7 @@ class Supervisor:
                 action="stream.ended",
                 order_req_id=order.ref.key,
                 state=str(order.state),
+                **order.origin.names,
             )
         self._tracking.stop(order.ref, order.token, drain=order.unsent > 0)
         if order.unsent > 0:
@@ -430,7 +462,10 @@ class Supervisor:
             self._note_closed(closed, at_ms)
 
     def _note_opened(self, opened: Opened, at_ms: int) -> None:
+        tracked = self._tracking.find(opened.ref)
+        asked_ms = at_ms if tracked is None else tracked.since_ms
         if self._tracking.move(opened.ref, opened.stream_id, StreamState.OPEN, at_ms):
+            self._measures.open_times.observe((at_ms - asked_ms) / 1000)
             self.nudge(opened.ref)
 
     def _note_refused(self, refused: Refused, at_ms: int) -> None:
@@ -438,12 +473,13 @@ class Supervisor:
         state = StreamState.CONNECTING if retry else StreamState.REFUSED
         if not self._tracking.move(refused.ref, refused.stream_id, state, at_ms, refused.detail):
             return
+        self._measures.refused_streams.add(str(refused.refusal))
         log.warning(
             f"The processor refused the stream of order {refused.ref.key}",
             action="stream.refused",
-            order_req_id=refused.ref.key,
             refusal=str(refused.refusal),
             reason=refused.detail,
+            **self._names_of(refused.ref),
         )
         if refused.snapshot is not None:
             self._adopt_end(refused.ref, refused.snapshot)
@@ -478,6 +514,21 @@ class Supervisor:
             self.look_again(closed.ref)
 
 
+def _log_refused(ref: Ref, parked: Iterable[Message]) -> None:
+    for message in parked:
+        log.warning(
+            f"The processor never takes {message.message_id} of order {ref.key}",
+            action="outbox.refused",
+            order_req_id=ref.key,
+            reason=message.last_error,
+            **_origin_of(message).names,
+        )
+
+
+def _origin_of(message: Message) -> Origin:
+    return origin_of(message.body.get("origin", ""))
+
+
 def _relay(message: Message, tracked: Tracked) -> Relay:
     body = message.body
     note = FollowUp(
@@ -488,10 +539,10 @@ def _relay(message: Message, tracked: Tracked) -> Relay:
         message=body["message"],
         urls=tuple(body["urls"]),
     )
-    return Relay(note, tracked.token, added_ms=message.created_ms, sending=tracked.sending)
+    return Relay(note, tracked.token, message.created_ms, tracked.sending, _origin_of(message))
 
 
 def _closing(message: Message, tracked: Tracked) -> Closing:
     body = message.body
     kind = CloseKind(body["kind"])
-    return Closing(tracked.ref, body["run"], kind, body["reason"], tracked.token, tracked.sending)
+    return Closing(tracked.ref, body["run"], kind, body["reason"], tracked.token, tracked.sending, _origin_of(message))

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from requestor_app.domain import Acknowledgement, CloseKind, Event, FollowUp, Order, OrderState
 from service_kit.change import Ref
+from service_kit.origin import UNKNOWN, Origin
 from service_kit.values import value
 
 
@@ -38,6 +39,7 @@ class Relay:
     token: int
     added_ms: int
     sending: int
+    origin: Origin = UNKNOWN
 
 
 @value
@@ -50,6 +52,7 @@ class Closing:
     reason: str
     token: int
     sending: int
+    origin: Origin = UNKNOWN
 
 
 @value

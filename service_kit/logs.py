@@ -7,7 +7,8 @@ Every line is a sentence and keys, among them ``action``, a stable word to searc
 
 Keys that are bound with `bind_log_context` stand on every line of the same thread. The renderers are our own, because
 log lines stand on the path of every order, and they are faster than structlog's. No value can forge a line or steer a
-terminal, texts under the names of secrets are masked, and a log call never raises.
+terminal, secrets are masked (by the names of their keys, and by their looks in `service_kit.masking`), and a log call
+never raises.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any, TextIO, TypeAlias, cast
 
 import structlog
 
+from service_kit.masking import masked
 from service_kit.times import now_ms, rfc3339
 
 Logger: TypeAlias = structlog.typing.FilteringBoundLogger
@@ -73,6 +75,11 @@ def configure_logs(
         cache_logger_on_first_use=True,
     )
     _configure_library_logs(renderer, level)
+
+
+def lost_lines() -> int:
+    """How many lines could not be written."""
+    return _output.lost_lines
 
 
 class _WithoutDetours(structlog.BoundLoggerBase):
@@ -141,7 +148,7 @@ class _Renderer:
         trace = _trace(event.pop("exc_info")) if "exc_info" in event else ""
         for key, value in _context.get().items():
             event.setdefault(key, value)
-        return self.render(ts, method, message, event, trace)
+        return masked(self.render(ts, method, message, event, trace))
 
     def render(self, ts: str, level: str, message: str, keys: MutableMapping[str, Any], trace: str) -> str:
         """The line, with its line end."""

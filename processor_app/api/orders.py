@@ -142,6 +142,8 @@ def _order(order: Order) -> dict[str, Any]:
         "run": order.run,
         "head_seq": order.head_seq,
         "notes_count": order.notes_count,
+        "request_id": order.origin.request_id or None,
+        "trace_id": order.origin.trace_id or None,
         "created_at": rfc3339(order.created_ms),
         "updated_at": rfc3339(order.updated_ms),
     }

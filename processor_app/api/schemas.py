@@ -81,6 +81,8 @@ class OrderSchema(StrictSchema):
     run = fields.Integer(required=True)
     head_seq = fields.Integer(required=True)
     notes_count = fields.Integer(required=True)
+    request_id = fields.String(required=True, allow_none=True)
+    trace_id = fields.String(required=True, allow_none=True)
     created_at = fields.String(required=True)
     updated_at = fields.String(required=True)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from service_kit.origin import UNKNOWN, Origin
+
 
 class Verdict(StrEnum):
     """What became of one attempt."""
@@ -52,7 +54,8 @@ class Seller:
 class Parcel:
     """One message for one seller. ``delivery_id`` is the same at every attempt; so are all ids made from it.
 
-    ``kind`` is ``order`` or ``follow_up``; ``reply_url`` is the signed link under which the seller answers.
+    ``kind`` is ``order`` or ``follow_up``; ``reply_url`` is the signed link under which the seller answers. ``origin``
+    is the buyer's request, in a span of this attempt.
     """
 
     delivery_id: str
@@ -68,6 +71,9 @@ class Parcel:
     message: str = ""
     urls: tuple[str, ...] = ()
     details: Mapping[str, Any] | None = None
+    origin: Origin = UNKNOWN
+    #: The span of the buyer's request.
+    parent_span_id: str = ""
 
 
 class Channel(Protocol):

@@ -14,15 +14,17 @@ from processor_app.delivery.channel import AttemptResult, Channel, Parcel, Selle
 from processor_app.delivery.delivery import Delivery, DeliveryState, delivery_of
 from processor_app.delivery.directory import SellerDirectory
 from processor_app.delivery.doors import Job
+from processor_app.delivery.measures import DeliveryMeasures
 from processor_app.delivery.retries import RetrySchedule
 from processor_app.replies.links import ReplyLink
 from processor_app.streams import StreamHub
 from service_kit.change import Change, Decide, Message, Ref, Step
 from service_kit.errors import ServiceError, StoreUnavailable
 from service_kit.failpoints import failpoint
-from service_kit.logs import get_logger
+from service_kit.logs import bind_log_context, get_logger, unbind_log_context
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
+from service_kit.tracing import next_span
 
 #: The name of the channel that a receiver can end by an answer.
 WEBHOOK = "webhook"
@@ -64,6 +66,7 @@ class Courier:
         schedule: RetrySchedule,
         lease_s: float,
         reply_url: Callable[[ReplyLink, int], str],
+        measures: DeliveryMeasures,
     ) -> None:
         self._store = store
         self._hub = hub
@@ -73,6 +76,7 @@ class Courier:
         self._schedule = schedule
         self._lease_ms = int(lease_s * 1000)
         self._reply_url = reply_url
+        self._measures = measures
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -125,11 +129,23 @@ class Courier:
             self._tell(ref, delivery, change)
             return _Ended(change.puts[0])
         parcel = self._parcel(change, delivery, seller)
-        result = _FORGOTTEN if parcel is None else channel.send(parcel)
+        result = _FORGOTTEN if parcel is None else self._send(channel, parcel)
         _SENT()
         if result.verdict is Verdict.GONE and channel.name == WEBHOOK:
             self._disable(key.tenant, seller, result.detail)
         return self._settle(job, delivery, result)
+
+    def _send(self, channel: Channel, parcel: Parcel) -> AttemptResult:
+        """Try once; what is logged meanwhile, by libraries too, names the delivery."""
+        bound = bind_log_context(
+            order_req_id=parcel.order_req_id, delivery_id=parcel.delivery_id, **parcel.origin.names
+        )
+        try:
+            with self._measures.attempt(channel.name, parcel) as attempt:
+                attempt.result = channel.send(parcel)
+                return attempt.result
+        finally:
+            unbind_log_context(bound)
 
     def _parcel(self, change: Change, delivery: Delivery, seller: Seller) -> Parcel | None:
         """What is to be sent, from the event that it is about; None when that is no longer kept."""
@@ -153,6 +169,8 @@ class Courier:
             message=body.get("message", ""),
             urls=tuple(body.get("urls", ())),
             details=body.get("details"),
+            origin=next_span(delivery.origin),
+            parent_span_id=delivery.origin.span_id,
         )
 
     def _disable(self, tenant: str, seller: Seller, reason: str) -> None:
@@ -198,6 +216,7 @@ class Courier:
     def _tell(self, ref: Ref, delivery: Delivery, change: Change) -> None:
         if change.entries:
             self._hub.publish([ref])
+        self._measures.note(delivery)
         level = log.warning if delivery.state is DeliveryState.DEAD else log.info
         level(
             f"Delivery {delivery.delivery_id} of order {ref.key} to {delivery.seller_id} is {delivery.state}",
@@ -206,8 +225,10 @@ class Courier:
             delivery_id=delivery.delivery_id,
             seller_id=delivery.seller_id,
             channel=delivery.channel,
+            follow_up_id=delivery.follow_up_id,
             attempts=delivery.attempts,
             reason=delivery.last_error,
+            **delivery.origin.names,
         )
 
 

@@ -68,6 +68,12 @@ class Deliveries:
         (result,) = self._retry([(ref, delivery_id)])
         if not isinstance(result, Change):
             raise result if result is not None else DeliveryNotFound("No delivery has this id.")
+        log.info(
+            f"Delivery {delivery_id} is sent again",
+            action="delivery.retried",
+            order_req_id=ref.key,
+            delivery_id=delivery_id,
+        )
         return ref, delivery_of(result.puts[0])
 
     def _order_of(self, tenant: str, delivery_id: str) -> Ref:

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from service_kit.change import Message, Ref
+from service_kit.origin import Origin, origin_of
 from service_kit.rules import NOTIFICATION_TYPES
 
 #: The notification type of orders about which no seller is told.
@@ -52,7 +53,8 @@ class Delivery:
 
     ``seq`` is the number of the event that it carries; ``run`` is the order's run in which it was made. ``uncertain``
     counts the attempts of which nobody knows whether the seller got them. ``retried_at`` is the number of attempts
-    before the present round of them, and ``round_ms`` the time when that round began.
+    before the present round of them, and ``round_ms`` the time when that round began. ``kept_origin`` is the request of
+    the buyer that it tells of.
     """
 
     delivery_id: str
@@ -70,6 +72,12 @@ class Delivery:
     retried_at: int = 0
     uncertain: int = 0
     last_error: str = ""
+    kept_origin: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """The request of the buyer that it tells of."""
+        return origin_of(self.kept_origin)
 
     @property
     def tries(self) -> int:
@@ -96,6 +104,7 @@ def created_ms_of(delivery_id: str) -> int | None:
 
 def delivery_of(message: Message) -> Delivery:
     """Read a delivery from its message."""
+    body = message.body
     return Delivery(
         delivery_id=message.message_id,
         seq=message.position,
@@ -106,7 +115,13 @@ def delivery_of(message: Message) -> Delivery:
         due_ms=message.due_ms,
         attempts=message.attempts,
         last_error=message.last_error,
-        **message.body,
+        run=body["run"],
+        follow_up_id=body["follow_up_id"],
+        updated_ms=body["updated_ms"],
+        round_ms=body["round_ms"],
+        retried_at=body["retried_at"],
+        uncertain=body["uncertain"],
+        kept_origin=body.get("origin", ""),
     )
 
 
@@ -123,6 +138,7 @@ def message_of(delivery: Delivery) -> Message:
             "round_ms": delivery.round_ms,
             "retried_at": delivery.retried_at,
             "uncertain": delivery.uncertain,
+            "origin": delivery.kept_origin,
         },
         state=str(delivery.state),
         address=delivery.seller_id,

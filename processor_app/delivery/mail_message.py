@@ -115,6 +115,10 @@ class MailWriter:
             ("References", root),
             ("Auto-Submitted", "auto-generated"),
         ]
+        if parcel.origin.request_id:
+            headers.append(("X-Request-ID", parcel.origin.request_id))
+        if parcel.origin.traceparent:  # the trace alone: a span's id would differ from one attempt to the next
+            headers.append(("X-Trace-ID", parcel.origin.trace_id))
         return headers if parcel.kind == "order" else [*headers, ("In-Reply-To", root)]
 
     def _message_id(self, name: str) -> str:

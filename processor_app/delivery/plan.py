@@ -23,12 +23,16 @@ _UNKNOWN = Route(frozenset(), ())
 
 
 class Occasion(NamedTuple):
-    """What sellers are told about: the order itself, or a follow-up, as the event of this number says it."""
+    """What sellers are told about: the order itself, or a follow-up, as the event of this number says it.
+
+    ``kept_origin`` is the buyer's request.
+    """
 
     ref: Ref
     run: int
     seq: int
     follow_up_id: str = ""
+    kept_origin: str = ""
 
 
 def plan(
@@ -64,4 +68,5 @@ def _delivery(occasion: Occasion, seller_id: str, channel: str, now_ms: int, *, 
         due_ms=now_ms,
         round_ms=now_ms,
         follow_up_id=occasion.follow_up_id,
+        kept_origin=occasion.kept_origin,
     )

@@ -34,6 +34,7 @@ from processor_app.delivery.deadline import (
 from processor_app.delivery.webhook_signing import signatures
 from processor_app.delivery.webhook_url import UrlRefused, WebhookUrl, parse_webhook_url
 from service_kit.logs import get_logger
+from service_kit.origin import Origin
 from service_kit.rules import ID_PATTERN
 from service_kit.times import rfc3339
 from service_kit.version import VERSION
@@ -158,8 +159,15 @@ def _request(parcel: Parcel, url: WebhookUrl) -> bytes:
         f"webhook-id: {parcel.delivery_id}",
         f"webhook-timestamp: {timestamp_s}",
         f"webhook-signature: {signatures(parcel.delivery_id, timestamp_s, body, parcel.seller.webhook_secrets)}",
+        *_origin_headers(parcel.origin),
     ]
     return "\r\n".join([*head, "", ""]).encode("ascii") + body
+
+
+def _origin_headers(origin: Origin) -> list[str]:
+    """The buyer's request, so that its trace goes on at the receiver."""
+    headers = [f"traceparent: {origin.traceparent}"] if origin.traceparent else []
+    return [*headers, f"X-Request-ID: {origin.request_id}"] if origin.request_id else headers
 
 
 def _result(status: int, retry_after: str | None) -> AttemptResult:

@@ -32,6 +32,7 @@ from service_kit.errors import (
     TooMany,
     Unavailable,
 )
+from service_kit.origin import origin_from_peer
 from service_kit.strict_json import parse_json_object
 
 
@@ -101,6 +102,7 @@ def open_stream_of(request: wire.OrderStreamRequest) -> OpenStream:
         stream_id=request.stream_id,
         resume_after=request.resume_after,
         run=request.run,
+        origin=origin_from_peer(request.traceparent, request.request_id),
     )
 
 
@@ -145,6 +147,7 @@ def follow_up_of(request: wire.FollowUpRequest) -> FollowUp:
         message=request.message,
         urls=urls,
         added_ms=request.added_ms,
+        origin=origin_from_peer(request.traceparent, request.request_id),
     )
 
 
@@ -174,6 +177,7 @@ def close_of(request: wire.CloseOrderRequest) -> Close:
         reason=request.reason,
         token=request.token,
         run=request.run,
+        origin=origin_from_peer(request.traceparent, request.request_id),
     )
 
 

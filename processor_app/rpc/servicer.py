@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -41,6 +41,8 @@ SPARE_THREADS = 16
 MAX_THREADS = MAX_SINGLE_CALLS + MAX_TRUNKS + SPARE_THREADS
 
 log = get_logger(__name__)
+
+R = TypeVar("R", wire.OrderStreamRequest, wire.FollowUpRequest, wire.CloseOrderRequest)
 
 
 class CallCap:
@@ -144,6 +146,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
 
     def _take(self, message: wire.TrunkUp, outlet: Outlet, turns: Turns) -> None:
         """Apply everything a message carries in one commit, and queue the answers."""
+        begun_s = time.perf_counter()
         sent, refusals = _read_all(message)
         outlet.push(*refusals)
         read: list[tuple[Any, Input]] = []
@@ -171,10 +174,11 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         outcomes = self._orders.attach([(wish, change) for _, wish, change in opens], outlet)
         for (request, wish, _), refusal in zip(opens, outcomes, strict=True):
             if refusal is None:
-                _log_request(request)
+                _log_request(request, wish)
             else:
                 answers.append(_answer(wish, refusal))
         outlet.push(*answers)
+        self._orders.measures.trunk_times.observe(time.perf_counter() - begun_s)
 
     # ---- one order in one call
 
@@ -182,12 +186,12 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         self, request: wire.OrderStreamRequest, context: grpc.ServicerContext
     ) -> Iterator[wire.OrderStreamResponse]:
         """Carry the stream of one order until the order ends."""
-        wish = messages.open_stream_of(request)
+        wish = messages.open_stream_of(_with_metadata(request, context))
         outlet = Outlet(context.peer(), context.cancel)
         self._enter(self._single_calls, outlet, context)
         try:
             change = self._orders.take_one(wish)
-            _log_request(request)
+            _log_request(request, wish)
             (failure,) = self._orders.attach([(wish, change)], outlet)
             if failure is not None:
                 raise failure
@@ -220,13 +224,13 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
 
     def SubmitFollowUp(self, request: wire.FollowUpRequest, context: grpc.ServicerContext) -> wire.FollowUpAck:
         """Take one follow-up."""
-        note = messages.follow_up_of(request)
+        note = messages.follow_up_of(_with_metadata(request, context))
         self._orders.take_one(note)
         return messages.follow_up_ack(FollowUpAnswer(note.ref, note.follow_up_id, None))
 
     def CloseOrder(self, request: wire.CloseOrderRequest, context: grpc.ServicerContext) -> wire.CloseOrderAck:
         """Complete or cancel one order."""
-        close = messages.close_of(request)
+        close = messages.close_of(_with_metadata(request, context))
         self._orders.take_one(close)
         return messages.close_ack(CloseAnswer(close.ref, close.run, None))
 
@@ -263,13 +267,25 @@ def _answer(item: Input, error: ServiceError | None) -> Control:
             return Refused(item.ref, item.stream_id, error)
 
 
-def _log_request(request: wire.OrderStreamRequest) -> None:
+def _with_metadata(request: R, context: grpc.ServicerContext) -> R:
+    """A request of a client that tells of its trace by the call's metadata, as instrumented clients do."""
+    if not request.traceparent:
+        for name, value in context.invocation_metadata() or ():
+            if name == "traceparent" and isinstance(value, str):
+                request.traceparent = value
+            elif name == "x-request-id" and isinstance(value, str):
+                request.request_id = value
+    return request
+
+
+def _log_request(request: wire.OrderStreamRequest, wish: OpenStream) -> None:
     log.info(
         f"Request type: {type(request)}",
         action="stream.opened",
         order_req_id=request.order_req_id,
         token=request.token,
         stream_id=request.stream_id,
+        **wish.origin.names,
     )
 
 
@@ -280,4 +296,5 @@ def _log_refusal(wish: OpenStream, error: ServiceError) -> None:
         order_req_id=wish.ref.key,
         reason=error.code,
         token=wish.token,
+        **wish.origin.names,
     )

@@ -109,6 +109,8 @@ def order(details: OrderDetails) -> dict[str, Any]:
         "unsent_count": order.unsent,
         "notes": [_note(note, outbox.get(note.entry_id)) for note in details.notes],
         "deliveries": [_delivery(delivery) for delivery in details.deliveries],
+        "request_id": order.origin.request_id or None,
+        "trace_id": order.origin.trace_id or None,
         "created_at": rfc3339(order.created_ms),
         "updated_at": rfc3339(order.updated_ms),
     }

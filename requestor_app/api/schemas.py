@@ -224,6 +224,8 @@ class OrderSchema(StrictSchema):
     unsent_count = fields.Integer(required=True)
     notes = fields.List(fields.Nested(OrderNoteSchema), required=True)
     deliveries = fields.List(fields.Nested(DeliverySchema), required=True)
+    request_id = fields.String(required=True, allow_none=True)
+    trace_id = fields.String(required=True, allow_none=True)
     created_at = fields.String(required=True)
     updated_at = fields.String(required=True)
 

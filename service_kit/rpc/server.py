@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from service_kit.errors import StartRefused
 from service_kit.logs import get_logger
+from service_kit.measures import Histogram
 from service_kit.ports import listen_alone, port_taken_line
 from service_kit.rpc.options import server_options
 from service_kit.rpc.statuses import ErrorInterceptor
@@ -52,6 +53,8 @@ class GrpcServer:
         self._health: health.HealthServicer | None = None
         self._health_pool: ThreadPoolExecutor | None = None
         self.port = port
+        #: The time of each call that is answered at once.
+        self.call_times = Histogram("method", "code")
 
     def start(self) -> None:
         """Bind and serve. Raises `StartRefused` when the port is taken."""
@@ -59,7 +62,9 @@ class GrpcServer:
         listen_alone(self._host, self._wanted_port, self._port_setting).close()
         # The pool makes threads when calls need them, so a high limit costs nothing while few calls are open.
         pool = ThreadPoolExecutor(self._max_threads, thread_name_prefix="grpc-call")
-        server = grpc.server(pool, interceptors=[ErrorInterceptor()], options=server_options(self._keepalive_ms))
+        server = grpc.server(
+            pool, interceptors=[ErrorInterceptor(self.call_times)], options=server_options(self._keepalive_ms)
+        )
         for add in self._add_services:
             add(server)
         self._health_pool = ThreadPoolExecutor(1, thread_name_prefix="grpc-health")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ import grpc
 
 from service_kit import errors
 from service_kit.logs import get_logger
+from service_kit.measures import Histogram
 
 log = get_logger(__name__)
 
@@ -41,7 +43,13 @@ def details_of(error: errors.ServiceError) -> str:
 
 
 class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
-    """Turns what a handler raises into a status; anything unexpected becomes INTERNAL with an id and nothing else."""
+    """Turns what a handler raises into a status; anything unexpected becomes INTERNAL with an id and nothing else.
+
+    The time of a unary call is counted; that of a stream says only how long somebody listened.
+    """
+
+    def __init__(self, call_times: Histogram) -> None:
+        self._call_times = call_times
 
     def intercept_service(
         self,
@@ -54,7 +62,9 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
             return None
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _guarded(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+                _guarded(self._timed(handler.unary_unary, handler_call_details.method)),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
@@ -65,6 +75,24 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
                 _guarded_stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer
             )
         return handler
+
+    def _timed(self, behaviour: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], Any]:
+        name = method.rpartition("/")[2]
+
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            begun_s = time.perf_counter()
+            code = grpc.StatusCode.INTERNAL
+            try:
+                answer = behaviour(request, context)
+                code = grpc.StatusCode.OK
+                return answer
+            except errors.ServiceError as error:
+                code = status_of(error)
+                raise
+            finally:
+                self._call_times.observe(time.perf_counter() - begun_s, name, code.name)
+
+        return call
 
 
 def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service_kit.change import Change, Entry, Message, Record, Ref, Step
+from service_kit.measures import SIZES, Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,37 @@ class StoreStats:
     commit_seconds: float = 0.0
 
 
+class CommitMeasures:
+    """How long the transactions of a store take, and how many steps each carries."""
+
+    def __init__(self) -> None:
+        self.times = Histogram()
+        self.sizes = Histogram(bounds=SIZES)
+
+    def note(self, steps: int, seconds: float) -> None:
+        """Count one transaction."""
+        self.times.observe(seconds)
+        self.sizes.observe(steps)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMeasures:
+    """How much there is in a store: the room that it takes up, and when the oldest message in each state was made."""
+
+    size_bytes: int
+    oldest_ms: Mapping[str, int]
+
+
 class Store(Protocol):
     """One record, one log and one outbox per order, changed atomically."""
 
     @property
     def name(self) -> str:
         """A short name for logs and health reports."""
+
+    @property
+    def commits(self) -> CommitMeasures:
+        """What its transactions took since the start of the process."""
 
     def start(self) -> None:
         """Open the store, bring its schema up to date and begin to serve. Raises `StartRefused`."""
@@ -160,6 +186,9 @@ class Store(Protocol):
 
     def outbox_counts(self) -> dict[str, int]:
         """How many outbox messages stand in each state, over all tenants."""
+
+    def measure(self) -> StoreMeasures:
+        """How much there is, for an operator; it must be quick however much that is."""
 
     # ---- instances
 

@@ -19,7 +19,16 @@ from filelock import FileLock, Timeout
 
 from service_kit.change import ACTIVE_STATES, Change, Entry, Message, Record, Ref, Step
 from service_kit.errors import StartRefused, StoreUnavailable
-from service_kit.storage.contract import KeyPage, Lease, MessageFilter, MessagePage, Page, StoreStats
+from service_kit.storage.contract import (
+    CommitMeasures,
+    KeyPage,
+    Lease,
+    MessageFilter,
+    MessagePage,
+    Page,
+    StoreMeasures,
+    StoreStats,
+)
 from service_kit.storage.sqlite_batch import (
     ENTRY_COLUMNS,
     MESSAGE_COLUMNS,
@@ -58,6 +67,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.commits = CommitMeasures()
         # Not thread-local: the thread that ends releases the lock that another has taken.
         self._lock_file = FileLock(f"{path}.lock", timeout=0, thread_local=False)
         self._thread: threading.Thread | None = None
@@ -84,7 +94,7 @@ class SqliteStore:
         except BaseException:
             self._lock_file.release()
             raise
-        writer, readers = Writer(connection), ReaderPool(self.path)
+        writer, readers = Writer(connection, self.commits), ReaderPool(self.path)
         self._writer, self._readers = writer, readers
         self._thread = threading.Thread(
             target=self._run, args=(connection, writer, readers), name="store-writer", daemon=True
@@ -260,6 +270,17 @@ class SqliteStore:
         """How many outbox messages stand in each state, over all tenants."""
         return dict(self._rows("SELECT state, n FROM outbox_counts WHERE n > 0"))
 
+    def measure(self) -> StoreMeasures:
+        """The size of the file and of its log, and the oldest message in each state."""
+        rows = self._rows(
+            "SELECT c.state, (SELECT min(o.created_ms) FROM outbox o WHERE o.state = c.state) "
+            "FROM outbox_counts c WHERE c.n > 0"
+        )
+        return StoreMeasures(
+            size_bytes=_size_of(self.path) + _size_of(Path(f"{self.path}-wal")),
+            oldest_ms={state: created_ms for state, created_ms in rows if created_ms is not None},
+        )
+
     # ---- instances
 
     def renew_lease(self, instance: str, lease_ms: int) -> Lease:
@@ -321,6 +342,13 @@ class SqliteStore:
             (max([0, *(row[3] for row in rows)]),),
         )
         return len(rows)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a log that is empty may be gone
+        return 0
 
 
 def _probe(size: int, connection: sqlite3.Connection) -> None:

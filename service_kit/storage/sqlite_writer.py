@@ -14,7 +14,7 @@ from service_kit.change import Change, Step
 from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
-from service_kit.storage.contract import StoreStats
+from service_kit.storage.contract import CommitMeasures, StoreStats
 from service_kit.storage.sqlite_batch import Batch
 from service_kit.storage.sqlite_recent import RecentWrites
 from service_kit.waiting import new_waiter
@@ -57,8 +57,9 @@ class Writer:
     A lone job is committed at once: the batch is what came in during the commit before it.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, commits: CommitMeasures) -> None:
         self._connection = connection
+        self._commits = commits
         self._recent = RecentWrites()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         #: Guards the moment in which the writer stops taking work: nothing is queued behind the end.
@@ -222,6 +223,7 @@ class Writer:
         if self._failure is not None:
             self._failure = None
             log.info("The store can be written again", action="store.healed")
+        self._commits.note(steps, seconds)
         stats = self._stats
         self._stats = StoreStats(
             stats.commits + 1, stats.steps + steps, max(stats.largest_batch, steps), stats.commit_seconds + seconds

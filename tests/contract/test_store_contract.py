@@ -467,6 +467,25 @@ class TestStoreContract:
         store.update(put(ref(1), settles=("message:1", "message:2")))
         assert store.outbox_counts() == {}
 
+    def test_the_oldest_message_of_each_state_is_known(self, store: Store) -> None:
+        assert store.measure().oldest_ms == {}
+        store.update(put(ref(1), puts=(message(1, created_ms=30), message(2, created_ms=20, state="dead"))))
+        store.update(put(ref(2), puts=(message(1, created_ms=10), message(2, created_ms=40, state="dead"))))
+        assert store.measure().oldest_ms == {"pending": 10, "dead": 20}
+        store.update(put(ref(2), settles=("message:1",), puts=(message(2, created_ms=40),)))
+        assert store.measure().oldest_ms == {"pending": 30, "dead": 20}
+
+    def test_a_store_tells_its_size_and_what_its_commits_take(self, store: Store) -> None:
+        store.update_all([put(ref(n), body={"text": "x" * 1_000}) for n in range(50)])
+        size_bytes = store.measure().size_bytes
+        store.update_all([put(ref(n), body={"text": "x" * 1_000}) for n in range(100, 1_100)])
+        assert store.measure().size_bytes > size_bytes > 0
+        (sizes,) = store.commits.sizes.read().values()
+        (times,) = store.commits.times.read().values()
+        assert sizes.total == 1_050
+        assert sizes.cumulative[-1] == times.cumulative[-1] >= 2
+        assert 0 < times.total < 60
+
     def test_tenants_do_not_meet(self, store: Store) -> None:
         store.update(put(Ref("a", "order1"), body={"n": 1}, entries=(entry(1),)))
         store.update(put(Ref("b", "order1"), body={"n": 2}, entries=(entry(1), entry(2))))

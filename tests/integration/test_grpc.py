@@ -16,6 +16,7 @@ from processor_app.rpc.servicer import MAX_SINGLE_CALLS
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
 from service_kit.change import Ref
+from service_kit.origin import UNKNOWN
 from service_kit.rpc.server import GrpcServer
 from service_kit.storage.sqlite import SqliteStore
 from tests.integration.test_sqlite_store import limit_pages
@@ -108,6 +109,31 @@ def test_a_stream_opens_and_the_order_is_accepted(stub: Any) -> None:
     assert (second.event.seq, second.event.run) == (1, 1)
     assert list(second.event.accepted.audience) == ["seller1"]
     call.cancel()
+
+
+def test_a_client_tells_of_its_trace_in_the_message_or_in_the_metadata(stub: Any, running_processor: Processor) -> None:
+    trace, other = (f"00-{digit * 32}-b7ad6b7169203331-01" for digit in "ab")
+
+    def origin(key: str) -> tuple[str, str]:
+        kept = running_processor.orders.get(Ref("default", key)).origin
+        return kept.traceparent, kept.request_id
+
+    metadata = (("traceparent", other), ("x-request-id", "r2"))
+    for key, fields in {"M1": {"traceparent": trace, "request_id": "r1"}, "M2": {}}.items():
+        call = stub.StreamOrder(open_request(key, **fields), timeout=TIMEOUT_S, metadata=metadata)
+        next(call)
+        call.cancel()
+    assert origin("M1") == (trace, "r1")
+    assert origin("M2") == (other, "r2")
+
+
+@pytest.mark.parametrize("bad", ["00-forged", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "x" * 100_000, "é"])
+def test_a_trace_that_is_not_valid_is_dropped_and_the_order_is_taken(
+    stub: Any, running_processor: Processor, bad: str
+) -> None:
+    call = open_call(stub, traceparent=bad, request_id="x\r\nforged: yes")
+    call.cancel()
+    assert running_processor.orders.get(Ref("default", "A1")).origin == UNKNOWN
 
 
 def test_a_follow_up_shows_as_an_event_once(stub: Any) -> None:

@@ -272,4 +272,4 @@ def test_the_openapi_document_is_json_and_names_the_routes(processor_client: Fla
 def test_metrics_show_the_streams_and_the_store(processor_client: FlaskClient) -> None:
     lines = processor_client.get("/metrics").text.splitlines()
     assert "processor_streams 0.0" in lines
-    assert any(line.startswith("processor_store_commits_total ") for line in lines)
+    assert any(line.startswith("processor_store_commit_duration_seconds_count ") for line in lines)

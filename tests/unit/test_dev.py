@@ -39,6 +39,7 @@ def test_the_python_of_a_venv_is_read_from_its_configuration(config: str, versio
 
 def test_a_stamp_covers_what_is_installed_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_bytes(b"flask\n")
+    (tmp_path / "requirements-otel.txt").write_bytes(b"opentelemetry-sdk\n")
     (tmp_path / "requirements-dev.txt").write_bytes(b"pytest\n")
     run = dev.wanted_stamp(dev.RUN_REQUIREMENTS, tmp_path)
     both = dev.wanted_stamp(dev.DEV_REQUIREMENTS, tmp_path)

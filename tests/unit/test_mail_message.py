@@ -12,6 +12,7 @@ import pytest
 from processor_app.delivery.channel import Parcel, Seller
 from processor_app.delivery.mail_message import Mailbox, MailRefused, MailWriter, mailbox
 from processor_app.phrases import LANGUAGES
+from service_kit.tracing import begin_trace, next_span
 
 SELLER = Seller("seller1", name="Müller & <Sons>", email="seller@shop.example")
 REPLY_URL = "http://127.0.0.1:8005/reply/" + "Ab-_.9" * 60
@@ -81,6 +82,14 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_a_mail_names_the_call_and_the_trace_that_it_comes_from_and_stays_the_same_at_every_attempt():
+    origin = begin_trace(None, "call-1")
+    mail = parsed(replace(ORDER, origin=origin))
+    assert (mail["X-Request-ID"], mail["X-Trace-ID"]) == ("call-1", origin.trace_id)
+    again = replace(ORDER, origin=next_span(origin), attempt=7)
+    assert WRITER.write(again).content == WRITER.write(replace(ORDER, origin=origin)).content
 
 
 def test_a_mail_has_a_text_and_an_html_part() -> None:

@@ -223,7 +223,7 @@ def test_a_close_is_asked_for_behind_the_notes_taken_before(kind: CloseKind) -> 
     assert the_order(snapshot).state is OrderState.CLOSING
     assert the_order(snapshot).unsent == 2
     assert snapshot.messages["close:1"].position > snapshot.messages["note:n1"].position
-    assert snapshot.messages["close:1"].body == {"run": 1, "kind": str(kind), "reason": "done"}
+    assert snapshot.messages["close:1"].body == {"run": 1, "kind": str(kind), "reason": "done", "origin": ""}
 
 
 def test_a_close_asked_for_again_changes_nothing() -> None:

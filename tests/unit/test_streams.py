@@ -13,6 +13,7 @@ from processor_app.delivery.directory import SellerDirectory
 from processor_app.delivery.retries import RetrySchedule
 from processor_app.delivery.routes import RouteFinder
 from processor_app.domain import Answer, Close, OpenStream, OrderState, Reply
+from processor_app.measures import InputMeasures
 from processor_app.orders import Orders
 from processor_app.streams import MAX_CONTROLS, GoingAway, Opened, Outlet, StreamHub, Superseded
 from service_kit.change import Ref
@@ -38,7 +39,9 @@ def hub(store: SqliteStore) -> StreamHub:
 @pytest.fixture
 def orders(store: SqliteStore, hub: StreamHub) -> Orders:
     backlog = Backlog(RetrySchedule((1.0,)), places=1)
-    return Orders(store, hub, RouteFinder(SellerDirectory(store, announce=backlog.seller_changed), {}), backlog)
+    return Orders(
+        store, hub, RouteFinder(SellerDirectory(store, announce=backlog.seller_changed), {}), backlog, InputMeasures()
+    )
 
 
 class Call:

@@ -87,7 +87,7 @@ def test_the_request_id_is_on_the_log_lines_of_its_request_only():
     app.test_client().get("/log", headers={"X-Request-ID": "req-1"})
     log.info("outside")
     inside, outside = stream.getvalue().splitlines()
-    assert inside.endswith("inside  request_id=req-1")
+    assert "inside  request_id=req-1 trace_id=" in inside
     assert outside.endswith("outside")
 
 
