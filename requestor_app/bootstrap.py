@@ -10,8 +10,10 @@ from pathlib import Path
 from flask import Flask
 
 from requestor_app.api.orders import blueprint as orders_blueprint
+from requestor_app.console.views import blueprint as console_blueprint
 from requestor_app.orders import Orders
 from requestor_app.outbox_limit import OutboxLimit
+from requestor_app.overview import Overview
 from requestor_app.processor_client import Trunk
 from requestor_app.recovery import Recovery
 from requestor_app.settings import PREFIX, RequestorSettings
@@ -23,11 +25,13 @@ from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
 from service_kit.metrics import Metrics, add_common_metrics
 from service_kit.ports import PortCheck, WantedPort
+from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
 from service_kit.storage.opening import open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
+from service_kit.web.console.polls import PollAnswers
 from service_kit.web.server import WebServer
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
@@ -83,14 +87,17 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         __package__ or "requestor_app", health=health, title="Order requestor", version=VERSION, metrics=metrics
     )
     app.register_blueprint(orders_blueprint)
-    app.extensions["orders"] = orders
+    app.register_blueprint(console_blueprint)
+    overview = Overview(store, tracking, orders, supervisor, instance_id=instance_id)
+    sampler = Sampler(overview.sample)
+    app.extensions |= {"orders": orders, "overview": overview, "samples": sampler, "polls": PollAnswers()}
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)
     metrics.gauge("orders", "Orders by state.", lambda: store.counts(None), label="state")
     metrics.gauge("streams", "Streams by state.", tracking.counts, label="state")
     metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
-    lifecycle = Lifecycle([PortCheck(port), store, lease, recovery, supervisor, trunk, cleanup, web])
+    lifecycle = Lifecycle([PortCheck(port), store, lease, recovery, supervisor, trunk, cleanup, sampler, web])
     return Requestor(settings, app, store, lease, tracking, supervisor, orders, web, lifecycle)
 
 
