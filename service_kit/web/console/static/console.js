@@ -150,10 +150,12 @@ function useOrder() {
   const show = (answer) => {
     ({ order } = answer);
     fault.hidden = true;
+    $("[data-order-body]").hidden = false;
     replace($("[data-order-state]"), CELLS.state(order.state));
     for (const place of $$("[data-fact]")) {
       const value = at(order, place.dataset.fact);
       replace(place, Array.isArray(value) ? CELLS.list(value) : CELLS[place.dataset.kind ?? "text"](value, order));
+      if (place.parentElement.matches("[data-optional]")) place.parentElement.hidden = !value;
     }
     const details = $("[data-details]");
     details.hidden = order.details === null;
@@ -170,6 +172,8 @@ function useOrder() {
   const refuse = (problem) => {
     setText(fault, problem.message);
     fault.hidden = false;
+    $("[data-order-body]").hidden = true;
+    $("[data-order-state]").replaceChildren();
     for (const button of $$("[data-needs]")) button.disabled = true;
   };
   polls.push(new Poll(() => `${page.order}?${new URLSearchParams({ id: page.id, after: seen })}`, show, refuse));

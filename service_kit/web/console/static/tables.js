@@ -17,7 +17,12 @@ export const CELLS = {
   list: (value) => text(value?.join(", ")),
   order: (value) => make("a", { href: linkTo(page.orderPage, { id: value }) }, value),
   seller: (value) => make("a", { href: linkTo(page.deliveriesPage, { seller_id: value }) }, value),
-  carries: (value) => text(value ? `note ${value}` : "the order"),
+  carries: (value) => text(value || "the order"),
+  webhook(value, row) {
+    const parts = [make("p", {}, value || "–")];
+    if (row.webhook_disabled) parts.push(make("p", { class: "error" }, `Nothing is sent there: ${row.webhook_disabled}`));
+    return make("div", {}, ...parts);
+  },
   message(value, row) {
     const links = (row.urls ?? []).map((url) => make("li", {}, outsideLink(url)));
     const parts = value ? [make("p", { class: "said" }, value)] : [];
@@ -25,7 +30,7 @@ export const CELLS = {
     return make("div", {}, ...parts);
   },
   retry(value, row) {
-    if (!row.is_retryable) return text("");
+    if (!row.is_retryable) return document.createTextNode("");
     const label = `Send again: ${row.channel} to ${row.seller_id} for order ${row.order_req_id}`;
     return make("button", { type: "button", "aria-label": label, "data-retry": value }, "Send again");
   },
@@ -36,6 +41,9 @@ export const CELLS = {
       "Send dead again",
     ),
 };
+
+/** What a cell shows besides its own field: it is made anew when one of these changes. */
+const BESIDE = { message: ["urls"], retry: ["is_retryable"], webhook: ["webhook_disabled"] };
 
 export class Table {
   #body;
@@ -100,7 +108,7 @@ export class Table {
   #fill(shown, row) {
     for (const [index, { kind, field }] of this.#columns.entries()) {
       const value = at(row, field);
-      const seen = JSON.stringify([value, kind === "retry" ? row.is_retryable : null]);
+      const seen = JSON.stringify([value, ...(BESIDE[kind] ?? []).map((name) => row[name])]);
       if (shown.seen[index] === seen) continue;
       shown.seen[index] = seen;
       shown.cells[index].replaceChildren(CELLS[kind](value, row));

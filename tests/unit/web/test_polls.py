@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from service_kit.web.console import polls
+from service_kit.web.console.polls import FRESH_S, SAME_VERSION_S, PollAnswers
+
+
+class Desk:
+    """An app with one polled resource, and a clock that stands."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.built = 0
+        self.state: Any = 1
+        self.version: Any = None
+        self.answers = PollAnswers(lambda: self.now_s)
+        app = Flask(__name__)
+        app.add_url_rule("/poll", view_func=self._view)
+        self.client: FlaskClient = app.test_client()
+
+    def _view(self) -> Response:
+        return self.answers.answer(self._make, version=self.version)
+
+    def _make(self) -> dict[str, Any]:
+        self.built += 1
+        return {"state": self.state}
+
+    def ask(self, etag: str | None = None, query: str = "") -> TestResponse:
+        return self.client.get(f"/poll{query}", headers={"If-None-Match": etag} if etag else {})
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    return Desk()
+
+
+def test_an_unchanged_answer_is_not_sent_again(desk: Desk) -> None:
+    first = desk.ask()
+    assert first.get_json() == {"state": 1}
+    desk.now_s += 60
+    again = desk.ask(first.headers["ETag"])
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+
+
+def test_a_changed_answer_is_sent_with_another_etag(desk: Desk) -> None:
+    first = desk.ask()
+    desk.state = 2
+    desk.now_s += FRESH_S
+    second = desk.ask(first.headers["ETag"])
+    assert (second.status_code, second.get_json()) == (200, {"state": 2})
+    assert second.headers["ETag"] != first.headers["ETag"]
+
+
+def test_an_etag_that_a_proxy_has_weakened_counts(desk: Desk) -> None:
+    etag = desk.ask().headers["ETag"]
+    assert desk.ask(f"W/{etag}").status_code == 304
+
+
+def test_who_asks_within_a_moment_shares_one_answer(desk: Desk) -> None:
+    for _ in range(50):
+        desk.ask()
+    assert desk.built == 1
+    desk.now_s += FRESH_S
+    desk.ask()
+    assert desk.built == 2
+
+
+def test_other_queries_have_other_answers(desk: Desk) -> None:
+    desk.ask(query="?a=1")
+    desk.ask(query="?a=2")
+    assert desk.built == 2
+
+
+def test_an_answer_of_the_same_version_is_kept_for_longer(desk: Desk) -> None:
+    desk.version = (1, "open")
+    desk.ask()
+    desk.now_s += FRESH_S * 2
+    desk.ask()
+    assert desk.built == 1
+    desk.version = (2, "open")
+    desk.ask()
+    assert desk.built == 2
+    desk.now_s += SAME_VERSION_S
+    desk.ask()
+    assert desk.built == 3
+
+
+def test_after_something_was_done_every_answer_is_new(desk: Desk) -> None:
+    desk.ask()
+    desk.state = 2
+    desk.answers.forget()
+    assert desk.ask().get_json() == {"state": 2}
+
+
+def test_what_was_read_before_something_was_done_is_not_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = desk._make
+
+    def make_while_something_is_done() -> dict[str, Any]:
+        answer = make()
+        desk.answers.forget()
+        return answer
+
+    monkeypatch.setattr(desk, "_make", make_while_something_is_done)
+    desk.ask()
+    desk.ask()
+    assert desk.built == 2
+
+
+def test_no_more_answers_are_kept_than_the_bound(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polls, "MAX_KEPT", 3)
+    for number in range(10):
+        desk.ask(query=f"?a={number}")
+    assert len(desk.answers._kept) == 3
+    desk.ask(query="?a=9")
+    assert desk.built == 10
