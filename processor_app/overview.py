@@ -17,8 +17,8 @@ from service_kit.storage.contract import Store
 class Situation:
     """How things stand now. ``requestors`` are the peers whose calls carry streams.
 
-    ``oldest_active_ms`` is when the oldest delivery that is still to be sent was made. ``open_breakers`` counts the doors
-    that are given a rest after failures, ``slow_sellers`` those behind which attempts take long.
+    ``oldest_active_ms`` is when the oldest delivery that is still to be sent was made. ``open_breakers`` counts the
+    doors that are given a rest after failures, ``slow_sellers`` those behind which attempts take long.
     """
 
     orders: dict[str, int]
