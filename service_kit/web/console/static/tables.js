@@ -37,7 +37,7 @@ export const CELLS = {
   "retry-seller": (value) =>
     make(
       "button",
-      { type: "button", "aria-label": `Send dead ones again to ${value}`, "data-open": "retry-seller", "data-seller_id": value },
+      { type: "button", "aria-label": `Send dead again to ${value}`, "data-open": "retry-seller", "data-seller_id": value },
       "Send dead again",
     ),
 };
