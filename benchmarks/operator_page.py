@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import itertools
+import json
 import shutil
 import sys
 import threading
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,20 +38,19 @@ FILES = [
     "console.css",
     *(f"{name}.js" for name in ("console", "dom", "polls", "charts", "tables", "timeline", "forms")),
 ]
-LIVE, ORDERS = "/console/data/live?after=0", "/console/data/orders?"
+ORDERS = "/console/data/orders?"
 #: What a page shows first, beside the page itself.
-FIRST = (*(f"/console/static/{name}" for name in (*FILES, "icon.svg")), LIVE, ORDERS)
+FIRST = (*(f"/console/static/{name}" for name in (*FILES, "icon.svg")), ORDERS)
 POLLS = {
-    "requestor": (LIVE, ORDERS, f"{ORDERS}state=live", f"{ORDERS}prefix=order-77", "/console/data/order?id=order-77"),
+    "requestor": (ORDERS, f"{ORDERS}state=live", f"{ORDERS}prefix=order-77", "/console/data/order?id=order-77"),
     "processor": (
-        LIVE,
         ORDERS,
         f"{ORDERS}prefix=order-77",
         "/console/data/order?id=order-77",
         "/console/data/deliveries",
     ),
 }
-#: How often an open page polls, and how many kinds of polls a page has.
+#: How often an open page polls.
 POLL_S = 2.0
 #: Longer than an answer is taken for the present state.
 STALE_S = 1.1
@@ -63,7 +64,7 @@ class Answer(NamedTuple):
 
     status: int
     etag: str
-    size: int
+    body: bytes
     took_ms: float
 
 
@@ -82,7 +83,7 @@ class Browser:
         took_ms = (time.perf_counter() - began_s) * 1000
         if answer.status not in (200, 304):
             raise BenchFault(f"{path} answered {answer.status}: {body[:200]!r}")
-        return Answer(answer.status, answer.headers.get("ETag", ""), len(body), took_ms)
+        return Answer(answer.status, answer.headers.get("ETag", ""), body, took_ms)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -149,19 +150,21 @@ def poll_times(address: Address, paths: Sequence[str]) -> Iterator[tuple[str, li
 def share_of_pages(address: Address, process: Process, pages: int, seconds: float) -> tuple[float, float]:
     """The share of a core that the process takes for that many open pages, and the share of polls answered with 304."""
     browsers = [Browser(address) for _ in range(pages)]
-    etags = [dict.fromkeys((LIVE, ORDERS), "") for _ in range(pages)]
+    etags, after_ms = [""] * pages, [0] * pages
     statuses: list[int] = []
-    used_s, began_s = process.cpu_s(), time.perf_counter()
-    for turn in itertools.count():
-        at_s = turn * POLL_S / pages
-        if at_s >= seconds:
-            break
-        time.sleep(max(0.0, began_s + at_s - time.perf_counter()))
+    used_s, began_s = 0.0, 0.0
+    for turn in range(-pages, int(seconds * pages / POLL_S)):
+        if turn == 0:  # every page has been opened
+            used_s, began_s = process.cpu_s(), time.perf_counter()
+        if turn >= 0:
+            time.sleep(max(0.0, began_s + turn * POLL_S / pages - time.perf_counter()))
         page = turn % pages
-        for path, etag in etags[page].items():
-            answer = browsers[page].get(path, etag)
-            statuses.append(answer.status)
-            etags[page][path] = answer.etag
+        answer = browsers[page].get(f"{ORDERS}&after={after_ms[page]}", etags[page])
+        statuses.append(answer.status)
+        etags[page] = answer.etag
+        if answer.status == HTTPStatus.OK:
+            after_ms[page] = json.loads(answer.body)["sampled_at_ms"]
+    del statuses[:pages]
     share = (process.cpu_s() - used_s) / (time.perf_counter() - began_s)
     for browser in browsers:
         browser.close()

@@ -49,9 +49,10 @@ class Sampler:
         self._ring: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=max(1, round(kept_s / every_s)))
 
     @property
-    def every_s(self) -> float:
-        """The time between two samples."""
-        return self._every_s
+    def newest_ms(self) -> int:
+        """When the newest sample was taken; 0 before the first."""
+        with self._lock:
+            return self._ring[-1][0] if self._ring else 0
 
     def start(self) -> None:
         """Take the first sample at once, and then one after another."""

@@ -14,13 +14,12 @@ from processor_app.delivery.delivery import RETRYABLE, Delivery, DeliveryState
 from processor_app.domain import Order, OrderState
 from processor_app.overview import Situation
 from service_kit.change import Entry, Ref
-from service_kit.samples import Samples
 from service_kit.times import rfc3339
-from service_kit.web.console.schemas import TableQuerySchema
+from service_kit.web.console.schemas import OverviewQuerySchema, TableQuerySchema
 from service_kit.web.schemas import IdField, StrictSchema, TextField
 
 
-class OrdersQuerySchema(TableQuerySchema):
+class OrdersQuerySchema(OverviewQuerySchema):
     """Which orders to list: those of a state and of a session, whose id begins with a text."""
 
     state = fields.String(validate=validate.OneOf([str(state) for state in OrderState]))
@@ -60,24 +59,21 @@ class RetrySellerSchema(StrictSchema):
     seller_id = IdField(required=True)
 
 
-def live(now: Situation, samples: Samples) -> dict[str, Any]:
-    """How things stand, and the newest samples."""
+def overview(now: Situation) -> dict[str, Any]:
+    """How things stand."""
     oldest_ms = now.oldest_active_ms
     return {
-        "now": {
-            "orders": {str(state): now.orders.get(state, 0) for state in OrderState},
-            "streams": {"open": now.open_streams},
-            "deliveries": {
-                **{str(state): now.deliveries.get(state, 0) for state in DeliveryState},
-                "oldest_at": None if oldest_ms is None else rfc3339(oldest_ms),
-            },
-            "open_breakers": now.open_breakers,
-            "slow_sellers": now.slow_sellers,
-            "sellers": now.sellers,
-            "link": {"is_up": bool(now.requestors), "error": None if now.requestors else "no requestor is connected"},
-            "requestors": [{"name": peer} for peer in now.requestors],
+        "orders": {str(state): now.orders.get(state, 0) for state in OrderState},
+        "streams": {"open": now.open_streams},
+        "deliveries": {
+            **{str(state): now.deliveries.get(state, 0) for state in DeliveryState},
+            "oldest_at": None if oldest_ms is None else rfc3339(oldest_ms),
         },
-        "samples": {"at_ms": samples.at_ms, "series": samples.series},
+        "open_breakers": now.open_breakers,
+        "slow_sellers": now.slow_sellers,
+        "sellers": now.sellers,
+        "link": {"is_up": bool(now.requestors), "error": None if now.requestors else "no requestor is connected"},
+        "requestors": [{"name": peer} for peer in now.requestors],
     }
 
 
@@ -86,15 +82,14 @@ def delivery(ref: Ref, delivery: Delivery) -> dict[str, Any]:
     return {**api_answers.delivery(ref, delivery), "is_retryable": delivery.state in RETRYABLE}
 
 
-def order(
-    order: Order, deliveries: DeliveryPage, entries: Sequence[Entry], after: int, *, is_stream_open: bool
-) -> dict[str, Any]:
-    """Everything about one order; ``head`` is the last number of its timeline."""
+def order(order: Order, deliveries: DeliveryPage, *, is_stream_open: bool) -> dict[str, Any]:
+    """Everything about one order but its timeline."""
     return {
-        "order": {
-            **api_answers.order(order, is_stream_open=is_stream_open),
-            "deliveries": [delivery(ref, each) for ref, each in deliveries.deliveries],
-        },
-        "timeline": api_answers.events(entries, after),
-        "head": order.head_seq,
+        **api_answers.order(order, is_stream_open=is_stream_open),
+        "deliveries": [delivery(ref, each) for ref, each in deliveries.deliveries],
     }
+
+
+def timeline(entries: Sequence[Entry], after: int) -> dict[str, Any]:
+    """What is sent beside an order: the entries of its timeline above ``after``."""
+    return {"timeline": api_answers.events(entries, after)}

@@ -20,6 +20,7 @@ from processor_app.overview import Overview
 from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.samples import Sampler
 from service_kit.storage.contract import MessageFilter
+from service_kit.web.console import answers as console_answers
 from service_kit.web.console import schemas
 from service_kit.web.console.blueprint import create_console_blueprint
 from service_kit.web.console.polls import PollAnswers
@@ -30,7 +31,6 @@ blueprint = create_console_blueprint(__name__)
 #: Deliveries that an order's page shows, the newest; the page of deliveries has all.
 MAX_DELIVERIES = 1_000
 
-_LIVE_QUERY = schemas.LiveQuerySchema()
 _ORDERS_QUERY = answers.OrdersQuerySchema()
 _ORDER_QUERY = schemas.OrderQuerySchema()
 _PAGE_QUERY = schemas.OrderPageSchema()
@@ -95,19 +95,12 @@ def sellers_page() -> str:
 # ---- what pages poll
 
 
-@blueprint.get("/console/data/live")
-def live() -> Response:
-    """How things stand, and the samples since the last ones."""
-    after_ms = load_query(_LIVE_QUERY)["after"]
-    return _polls().answer(lambda: answers.live(_overview().look(), _samples().since(after_ms)))
-
-
 @blueprint.get("/console/data/orders")
 def orders() -> Response:
-    """One page of the table of orders."""
+    """How things stand, and one page of the table of orders; beside it the samples since the last ones."""
     query = load_query(_ORDERS_QUERY)
 
-    def make() -> dict[str, Any]:
+    def state() -> dict[str, Any]:
         page = _orders().find(
             DEFAULT_TENANT,
             prefix=query["prefix"],
@@ -117,13 +110,15 @@ def orders() -> Response:
             limit=query["limit"],
         )
         return {
+            "now": answers.overview(_overview().look()),
+            **console_answers.sampled(_samples()),
             "orders": [
                 api_answers.order(order, is_stream_open=_orders().has_open_stream(order.ref)) for order in page.orders
             ],
             "next_cursor": page.next_cursor,
         }
 
-    return _polls().answer(make)
+    return _polls().answer(state, beside=lambda: console_answers.samples(_samples(), query["after"]))
 
 
 @blueprint.get("/console/data/order")
@@ -131,21 +126,20 @@ def order() -> Response:
     """Everything about one order, and the entries of its timeline above ``after``."""
     query = load_query(_ORDER_QUERY)
     ref = Ref(DEFAULT_TENANT, query["id"])
-    state = _orders().get(ref)
+    order = _orders().get(ref)
     is_open = _orders().has_open_stream(ref)
-    version = (state.token, state.state, state.head_seq, state.updated_ms, is_open)
+    version = (order.token, order.state, order.head_seq, order.updated_ms, is_open)
 
-    def make() -> dict[str, Any]:
+    def state() -> dict[str, Any]:
         wanted = MessageFilter(DEFAULT_TENANT, (), key=ref.key)
-        return answers.order(
-            state,
-            _deliveries().page(wanted, cursor=None, limit=MAX_DELIVERIES),
-            _orders().events(ref, after=query["after"], limit=schemas.MAX_ENTRIES),
-            query["after"],
-            is_stream_open=is_open,
-        )
+        page = _deliveries().page(wanted, cursor=None, limit=MAX_DELIVERIES)
+        return {"order": answers.order(order, page, is_stream_open=is_open), "head": order.head_seq}
 
-    return _polls().answer(make, version=version)
+    def beside() -> dict[str, Any]:
+        entries = _orders().events(ref, after=query["after"], limit=schemas.MAX_ENTRIES)
+        return answers.timeline(entries, query["after"])
+
+    return _polls().answer(state, beside=beside, version=version)
 
 
 @blueprint.get("/console/data/deliveries")
@@ -153,7 +147,7 @@ def deliveries() -> Response:
     """One page of the table of deliveries."""
     query = load_query(_DELIVERIES_QUERY)
 
-    def make() -> dict[str, Any]:
+    def state() -> dict[str, Any]:
         wanted = MessageFilter(
             DEFAULT_TENANT,
             states=(query["state"],) if "state" in query else (),
@@ -166,7 +160,7 @@ def deliveries() -> Response:
             "next_cursor": page.next_cursor,
         }
 
-    return _polls().answer(make)
+    return _polls().answer(state)
 
 
 @blueprint.get("/console/data/sellers")
@@ -174,13 +168,13 @@ def sellers() -> Response:
     """One page of the directory."""
     query = load_query(_SELLERS_QUERY)
 
-    def make() -> dict[str, Any]:
+    def state() -> dict[str, Any]:
         page = _sellers().find_entries(
             DEFAULT_TENANT, prefix=query["prefix"], cursor=query["cursor"], limit=query["limit"]
         )
         return {"sellers": [api_answers.seller(each) for each in page.entries], "next_cursor": page.next_cursor}
 
-    return _polls().answer(make)
+    return _polls().answer(state)
 
 
 # ---- what pages do

@@ -18,6 +18,7 @@ from requestor_app.orders import Orders
 from requestor_app.overview import Overview
 from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.samples import Sampler
+from service_kit.web.console import answers as console_answers
 from service_kit.web.console import schemas
 from service_kit.web.console.blueprint import create_console_blueprint
 from service_kit.web.console.polls import PollAnswers
@@ -25,7 +26,6 @@ from service_kit.web.schemas import load_body, load_query
 
 blueprint = create_console_blueprint(__name__)
 
-_LIVE_QUERY = schemas.LiveQuerySchema()
 _ORDERS_QUERY = answers.OrdersQuerySchema()
 _ORDER_QUERY = schemas.OrderQuerySchema()
 _PAGE_QUERY = schemas.OrderPageSchema()
@@ -71,19 +71,12 @@ def order_page() -> str:
 # ---- what pages poll
 
 
-@blueprint.get("/console/data/live")
-def live() -> Response:
-    """How things stand, and the samples since the last ones."""
-    after_ms = load_query(_LIVE_QUERY)["after"]
-    return _polls().answer(lambda: answers.live(_overview().look(), _samples().since(after_ms)))
-
-
 @blueprint.get("/console/data/orders")
 def orders() -> Response:
-    """One page of the table of orders."""
+    """How things stand, and one page of the table of orders; beside it the samples since the last ones."""
     query = load_query(_ORDERS_QUERY)
 
-    def make() -> dict[str, Any]:
+    def state() -> dict[str, Any]:
         page = _orders().find(
             DEFAULT_TENANT,
             prefix=query["prefix"],
@@ -92,9 +85,13 @@ def orders() -> Response:
             cursor=query["cursor"],
             limit=query["limit"],
         )
-        return api_answers.order_list(page, _orders())
+        return {
+            "now": answers.overview(_overview().look()),
+            **console_answers.sampled(_samples()),
+            **api_answers.order_list(page, _orders()),
+        }
 
-    return _polls().answer(make)
+    return _polls().answer(state, beside=lambda: console_answers.samples(_samples(), query["after"]))
 
 
 @blueprint.get("/console/data/order")
@@ -102,15 +99,17 @@ def order() -> Response:
     """Everything about one order, and the entries of its timeline above ``after``."""
     query = load_query(_ORDER_QUERY)
     ref = _ref(query["id"])
-    state = _orders().get(ref)
-    version = (state.token, state.state, state.head, state.unsent, state.updated_ms, _orders().stream_view(ref))
+    order = _orders().get(ref)
+    version = (order.token, order.state, order.head, order.unsent, order.updated_ms, _orders().stream_view(ref))
 
-    def make() -> dict[str, Any]:
-        details = _orders().details(ref)
+    def state() -> dict[str, Any]:
+        return {"order": api_answers.order(_orders().details(ref)), "head": order.head}
+
+    def beside() -> dict[str, Any]:
         entries = _orders().events(ref, after=query["after"], limit=schemas.MAX_ENTRIES)
-        return answers.order(details, entries, query["after"])
+        return answers.timeline(ref.key, entries, query["after"])
 
-    return _polls().answer(make, version=version)
+    return _polls().answer(state, beside=beside, version=version)
 
 
 # ---- what pages do

@@ -23,7 +23,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'</script>&amp;"
 HERE = {"Sec-Fetch-Site": "same-origin"}
 REQUESTOR_PAGES = ("/", "/console/order?id=A1")
 PROCESSOR_PAGES = ("/", "/console/order?id=A1", "/console/deliveries", "/console/sellers")
-REQUESTOR_POLLS = ("/console/data/live", "/console/data/orders", "/console/data/order?id=A1")
+REQUESTOR_POLLS = ("/console/data/orders", "/console/data/order?id=A1")
 PROCESSOR_POLLS = (*REQUESTOR_POLLS, "/console/data/deliveries", "/console/data/sellers")
 
 
@@ -217,12 +217,12 @@ def test_a_poll_sees_what_was_done_in_the_page_at_once(requestor_client: FlaskCl
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
-def test_the_live_answer_counts_what_there_is(requestor_client: FlaskClient, requestor: Requestor) -> None:
+def test_the_overview_counts_what_there_is(requestor_client: FlaskClient, requestor: Requestor) -> None:
     for key in ("A1", "A2", "A2"):
         initiate(requestor_client, key)
     act(requestor_client, "followup", note())
     act(requestor_client, "cancel", {"order_req_id": "A2"})
-    now = requestor_client.get("/console/data/live").get_json()["now"]
+    now = requestor_client.get("/console/data/orders").get_json()["now"]
     assert now["orders"] == {"live": 1, "closing": 1, "completed": 0, "cancelled": 0}
     assert now["streams"] == {"open": 0, "connecting": 2, "refused": 0}
     assert now["duplicates_refused"] == 1
@@ -237,7 +237,7 @@ def test_an_instance_whose_lease_has_ended_is_shown_as_gone(
     requestor_client: FlaskClient, requestor: Requestor
 ) -> None:
     requestor.store.renew_lease("requestor-old", -1)
-    instances = requestor_client.get("/console/data/live").get_json()["now"]["instances"]
+    instances = requestor_client.get("/console/data/orders").get_json()["now"]["instances"]
     assert {each["name"] == "requestor-old": each["is_gone"] for each in instances} == {True: True, False: False}
 
 
@@ -245,17 +245,17 @@ def test_samples_are_answered_from_the_last_one_known(requestor_client: FlaskCli
     sampler = requestor.app.extensions["samples"]
     for _ in range(3):
         sampler.take()
-    samples = requestor_client.get("/console/data/live").get_json()["samples"]
+    samples = requestor_client.get("/console/data/orders").get_json()["samples"]
     assert len(samples["at_ms"]) == 3
     assert samples["series"]["notes.pending"] == [0, 0, 0]
-    rest = requestor_client.get(f"/console/data/live?after={samples['at_ms'][1]}").get_json()["samples"]
+    rest = requestor_client.get(f"/console/data/orders?after={samples['at_ms'][1]}").get_json()["samples"]
     assert rest["at_ms"] == samples["at_ms"][2:]
 
 
-def test_the_processors_live_answer_counts_what_there_is(processor_client: FlaskClient, processor: Processor) -> None:
+def test_the_processors_overview_counts_what_there_is(processor_client: FlaskClient, processor: Processor) -> None:
     processor_client.put("/api/v1/sellers/seller9", json={"email": "nine@example.com"})
     open_order(processor, audience=("seller1", "seller9"))
-    now = processor_client.get("/console/data/live").get_json()["now"]
+    now = processor_client.get("/console/data/orders").get_json()["now"]
     assert now["orders"] == {"live": 1, "completed": 0, "cancelled": 0, "pruned": 0}
     assert now["sellers"] == 1
     assert {state: n for state, n in now["deliveries"].items() if n} == {

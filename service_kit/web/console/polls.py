@@ -1,6 +1,8 @@
 """Answers to polls: built once for all who ask within a moment, and sent only to those who do not have them yet.
 
-A poll holds no thread: it is an ordinary call with the ETag of the answer before, and 304 is nearly all it costs.
+A poll holds no thread: it is an ordinary call with the ETag of the answer before, and 304 is nearly all it costs. The
+ETag names the state that an answer tells of. What grows at its end, such as a log, is sent beside the state from the
+``after`` of the query on; that is no part of the ETag, since whoever has the state has its end, too.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 from flask import Response, request
@@ -21,11 +23,15 @@ FRESH_S = 1.0
 SAME_VERSION_S = 10.0
 #: Answers that are kept; whoever asks for more kinds of lists than this makes their pages slower, and nothing else.
 MAX_KEPT = 128
+AFTER = "after"
+
+#: A part of an answer: a JSON object.
+Part: TypeAlias = dict[str, Any]
 
 
 class _Kept(NamedTuple):
     etag: str
-    body: bytes
+    state: Part
     version: Hashable
     until_s: float
 
@@ -35,21 +41,24 @@ class PollAnswers:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        #: Guards the dict.
+        #: Guards the dict and the number.
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._generation = 0
 
-    def answer(self, make: Callable[[], dict[str, Any]], *, version: Hashable = None) -> Response:
-        """Answer the current request with what ``make`` gives, or with 304 when the caller has it.
+    def answer(
+        self, state: Callable[[], Part], *, beside: Callable[[], Part] | None = None, version: Hashable = None
+    ) -> Response:
+        """Answer the current request with the state, or with 304 when the caller has it.
 
-        With a ``version``, which is different whenever the answer would be, an answer is kept for longer.
+        With a ``version``, which is different whenever the state would be, it is kept for longer.
         """
-        kept = self._find(request.full_path, make, version)
+        kept = self._find(state, version)
         if request.if_none_match.contains_weak(kept.etag):  # a proxy that compresses makes it a weak one
             response = Response(status=304)
         else:
-            response = Response(kept.body, content_type="application/json")
+            document = kept.state if beside is None else {**kept.state, **beside()}
+            response = Response(orjson.dumps(document), content_type="application/json")
         response.set_etag(kept.etag)
         return response
 
@@ -59,16 +68,17 @@ class PollAnswers:
             self._kept.clear()
             self._generation += 1
 
-    def _find(self, key: str, make: Callable[[], dict[str, Any]], version: Hashable) -> _Kept:
+    def _find(self, state: Callable[[], Part], version: Hashable) -> _Kept:
+        key = (request.path, *((name, value) for name, value in request.args.items(multi=True) if name != AFTER))
         with self._lock:
             kept = self._kept.get(key)
             generation = self._generation
         now_s = self._clock()
         if kept is not None and kept.version == version and now_s < kept.until_s:
             return kept
-        body = orjson.dumps(make())
-        etag = hashlib.blake2b(body, digest_size=12).hexdigest()
-        made = _Kept(etag, body, version, now_s + (FRESH_S if version is None else SAME_VERSION_S))
+        made_state = state()
+        etag = hashlib.blake2b(orjson.dumps(made_state), digest_size=12).hexdigest()
+        made = _Kept(etag, made_state, version, now_s + (FRESH_S if version is None else SAME_VERSION_S))
         with self._lock:
             if generation == self._generation:
                 self._kept[key] = made

@@ -18,8 +18,8 @@ class TableQuerySchema(ListQuerySchema):
     limit = QueryIntegerField(1, MAX_ROWS, load_default=PAGE_ROWS)
 
 
-class LiveQuerySchema(StrictSchema):
-    """The time of the last sample that is known already, in milliseconds since 1970."""
+class OverviewQuerySchema(TableQuerySchema):
+    """The same beside an overview, and the time of the last sample that is known, in milliseconds since 1970."""
 
     after = QueryIntegerField(0, _MAX_NUMBER, load_default=0)
 

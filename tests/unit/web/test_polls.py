@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -19,13 +19,15 @@ class Desk:
         self.built = 0
         self.state: Any = 1
         self.version: Any = None
+        self.log: list[str] = []
         self.answers = PollAnswers(lambda: self.now_s)
         app = Flask(__name__)
         app.add_url_rule("/poll", view_func=self._view)
         self.client: FlaskClient = app.test_client()
 
     def _view(self) -> Response:
-        return self.answers.answer(self._make, version=self.version)
+        after = int(request.args.get("after", 0))
+        return self.answers.answer(self._make, beside=lambda: {"log": self.log[after:]}, version=self.version)
 
     def _make(self) -> dict[str, Any]:
         self.built += 1
@@ -42,7 +44,7 @@ def desk() -> Desk:
 
 def test_an_unchanged_answer_is_not_sent_again(desk: Desk) -> None:
     first = desk.ask()
-    assert first.get_json() == {"state": 1}
+    assert first.get_json() == {"state": 1, "log": []}
     desk.now_s += 60
     again = desk.ask(first.headers["ETag"])
     assert (again.status_code, again.data) == (304, b"")
@@ -54,7 +56,7 @@ def test_a_changed_answer_is_sent_with_another_etag(desk: Desk) -> None:
     desk.state = 2
     desk.now_s += FRESH_S
     second = desk.ask(first.headers["ETag"])
-    assert (second.status_code, second.get_json()) == (200, {"state": 2})
+    assert (second.status_code, second.get_json()) == (200, {"state": 2, "log": []})
     assert second.headers["ETag"] != first.headers["ETag"]
 
 
@@ -96,7 +98,7 @@ def test_after_something_was_done_every_answer_is_new(desk: Desk) -> None:
     desk.ask()
     desk.state = 2
     desk.answers.forget()
-    assert desk.ask().get_json() == {"state": 2}
+    assert desk.ask().get_json() == {"state": 2, "log": []}
 
 
 def test_what_was_read_before_something_was_done_is_not_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +122,19 @@ def test_no_more_answers_are_kept_than_the_bound(desk: Desk, monkeypatch: pytest
     assert len(desk.answers._kept) == 3
     desk.ask(query="?a=9")
     assert desk.built == 10
+
+
+def test_what_grows_is_sent_from_the_place_that_is_known(desk: Desk) -> None:
+    desk.log, desk.state = ["a", "b"], 2
+    first = desk.ask(query="?after=0")
+    assert first.get_json() == {"state": 2, "log": ["a", "b"]}
+    assert desk.ask(first.headers["ETag"], "?after=2").status_code == 304
+    desk.log, desk.state = ["a", "b", "c"], 3
+    desk.answers.forget()
+    assert desk.ask(first.headers["ETag"], "?after=2").get_json() == {"state": 3, "log": ["c"]}
+
+
+def test_who_knows_more_and_who_knows_less_share_one_state(desk: Desk) -> None:
+    for after in range(20):
+        desk.ask(query=f"?after={after}")
+    assert desk.built == 1

@@ -61,7 +61,7 @@ function useOverview() {
     if (samples.add(answer.samples)) drawCharts(charts, samples);
   };
   setInterval(showAges, 1000);
-  polls.push(new Poll(() => `${page.live}?after=${samples.last}`, show, (problem) => { throw problem; }));
+  return { show, after: () => samples.last };
 }
 
 function showLink(place, link) {
@@ -81,7 +81,7 @@ function showNames(list, names) {
 
 // ---- a table with filters and pages
 
-function useTable(root) {
+function useTable(root, overview) {
   const table = new Table($("[data-table]", root));
   const form = $("[data-filters]");
   const turns = Object.fromEntries($$("[data-turn]", root).map((button) => [button.dataset.turn, button]));
@@ -91,6 +91,7 @@ function useTable(root) {
   const url = () => `${root.dataset.source}?${new URLSearchParams({ ...filters(), ...(cursors.length ? { cursor: cursors.at(-1) } : {}) })}`;
 
   const show = (answer) => {
+    overview?.show(answer);
     const rows = answer[root.dataset.name];
     next = answer.next_cursor;
     const hasFilters = Object.keys(filters()).length > 0;
@@ -134,7 +135,7 @@ function useTable(root) {
     if (form.elements[name]) form.elements[name].value = value;
   }
   for (const part of $$("[data-when]")) part.hidden = !filters()[part.dataset.when];
-  polls.push(new Poll(url, show, refuse));
+  polls.push(new Poll({ url, after: overview?.after, show, refuse }));
   return filters;
 }
 
@@ -176,7 +177,7 @@ function useOrder() {
     $("[data-order-state]").replaceChildren();
     for (const button of $$("[data-needs]")) button.disabled = true;
   };
-  polls.push(new Poll(() => `${page.order}?${new URLSearchParams({ id: page.id, after: seen })}`, show, refuse));
+  polls.push(new Poll({ url: () => `${page.order}?${new URLSearchParams({ id: page.id })}`, after: () => seen, show, refuse }));
   return () => order;
 }
 
@@ -204,8 +205,8 @@ function useRetries() {
 
 let facts = () => ({});
 if (page.order) facts = useOrder();
-if ($("[data-link]")) useOverview();
-for (const root of $$("[data-source]")) facts = useTable(root);
+const overview = $("[data-link]") ? useOverview() : null;
+for (const root of $$("[data-source]")) facts = useTable(root, overview);
 if (page.retryUrl) useRetries();
 round = new Round(polls, told);
 useDialogs(facts, done);

@@ -19,16 +19,19 @@ async function problemOf(answer) {
   return new Problem(answer.status, document ?? {});
 }
 
-/** One question: `url()` says what to ask now, `show` puts the answer in, `refuse` tells why there is none. */
+/** One question: `url()` says what to ask now, `after()` what is known of what grows, `show` puts the answer in and
+    says whether there is more of it, `refuse` tells why there is none. */
 export class Poll {
   #url;
+  #after;
   #show;
   #refuse;
   #asked = "";
   #etag = null;
 
-  constructor(url, show, refuse) {
+  constructor({ url, after, show, refuse }) {
     this.#url = url;
+    this.#after = after;
     this.#show = show;
     this.#refuse = refuse;
   }
@@ -38,7 +41,8 @@ export class Poll {
     if (url !== this.#asked) this.#etag = null;
     this.#asked = url;
     const headers = this.#etag ? { "If-None-Match": this.#etag } : {};
-    const answer = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const query = this.#after ? `&after=${this.#after()}` : "";
+    const answer = await fetch(url + query, { headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (url !== this.#url()) return this.ask(); // somebody has typed on meanwhile
     if (answer.status === 304) return undefined;
     if (!answer.ok) {
@@ -48,9 +52,9 @@ export class Poll {
       return this.#refuse(problem);
     }
     const document = await answer.json();
-    this.#etag = answer.headers.get("ETag");
-    const more = this.#show(document);
-    return more ? this.ask() : undefined;
+    const hasMore = this.#show(document);
+    this.#etag = hasMore ? null : answer.headers.get("ETag");
+    return hasMore ? this.ask() : undefined;
   }
 }
 
