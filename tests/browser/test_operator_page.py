@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -266,10 +267,12 @@ def test_an_unchanged_page_is_answered_with_304(open_page: OpenPage, market: Mar
     market.initiate("A1", channel="none")
     page = open_page(f"{market.requestor}/")
     expect(row(page, "A1")).to_contain_text("open", timeout=SOON_MS)
-    statuses: list[int] = []
-    page.on("response", lambda answer: statuses.append(answer.status))
-    eventually(lambda: page.wait_for_timeout(100) or len(statuses) >= 3, what="three polls")
-    assert set(statuses[1:]) == {304}
+    statuses = []
+    for _ in range(3):
+        with page.expect_response("**/data/orders?*", timeout=SOON_MS) as answer:
+            pass
+        statuses.append(answer.value.status)
+    assert statuses[1:] == [304, 304]
 
 
 def test_a_lost_connection_is_said_and_mends_by_itself(open_page: OpenPage, market: Market) -> None:
@@ -293,6 +296,21 @@ def test_times_are_the_readers_and_utc_stands_in_the_title(open_page: OpenPage, 
     hour, minute = (int(part) for part in order["created_at"][11:16].split(":"))
     local = (hour * 60 + minute + 330) % 1440
     expect(shown).to_contain_text(f"{local // 60:02}:{local % 60:02}:")
+
+
+def test_a_chart_tells_its_numbers_under_the_pointer(open_page: OpenPage, market: Market) -> None:
+    market.initiate("A1", channel="none")
+    sampler = market.pair.requestor.app.extensions["samples"]
+    eventually(lambda: market.pair.requestor.tracking.counts()["open"] == 1, what="the stream")
+    sampler.take()
+    page = open_page(f"{market.requestor}/")
+    chart = page.get_by_role("img", name="Streams open, connecting and refused, over the last hour: now 1,")
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+    expect(page.locator("figure").filter(has=chart)).to_contain_text(re.compile(r": [01], 0, 0"))
+    page.mouse.move(0, 0)
+    expect(page.locator("figure").filter(has=chart)).to_contain_text("the last hour")
 
 
 # ---- what others wrote

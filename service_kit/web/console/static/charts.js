@@ -1,6 +1,6 @@
 // Small charts of the last hour, as SVG that is drawn from the service's own samples.
 
-import { $, at, numberText } from "./dom.js";
+import { $, at, clockText, numberText, setText } from "./dom.js";
 
 const HOUR_MS = 3_600_000;
 const MINUTE_MS = 60_000;
@@ -25,6 +25,14 @@ export class Samples {
     return times.length > 0;
   }
 
+  /** The sample that is nearest to a time, with the numbers of some series; undefined without samples. */
+  nearest(time, names) {
+    const rows = names.map((name) => this.points(name));
+    const distances = this.#samples.map((sample) => Math.abs(sample.at - time));
+    const index = distances.indexOf(Math.min(...distances));
+    return this.#samples[index] && { at: this.#samples[index].at, numbers: rows.map((points) => points[index][1]) };
+  }
+
   /** [time, number] of a series, null where the service could not read it; `a+b` is a sum. A name that no sample has
       yet, such as a state in which there never was an order, is 0. */
   points(name) {
@@ -43,6 +51,22 @@ export function drawCharts(figures, samples) {
     const series = names.map((name) => (name ? samples.points(name) : []));
     const text = kind($("svg", figure), series, samples.last, figure);
     $("svg", figure).setAttribute("aria-label", `${figure.dataset.label}, over the last hour: ${text}`);
+  }
+}
+
+/** Tell the numbers under the pointer. Who has none finds what matters in the description of the chart. */
+export function readCharts(figures, samples) {
+  for (const figure of figures.filter((each) => each.dataset.chart === "lines")) {
+    const [svg, place] = [$("svg", figure), $("[data-span]", figure)];
+    const names = figure.dataset.series.split(" ").filter(Boolean);
+    const usual = place.textContent;
+    svg.addEventListener("pointermove", (event) => {
+      const { left, width } = svg.getBoundingClientRect();
+      const time = samples.last - HOUR_MS * (1 - (event.clientX - left) / width);
+      const nearest = samples.nearest(time, names);
+      if (nearest) setText(place, `${clockText(new Date(nearest.at))}: ${nearest.numbers.map(numberText).join(", ")}`);
+    });
+    svg.addEventListener("pointerleave", () => setText(place, usual));
   }
 }
 
@@ -129,7 +153,6 @@ function shape(tag, attributes) {
 /** Put the numbers of the present moment in. */
 export function showNow(places, now) {
   for (const place of places) {
-    const text = numberText(at(now, place.dataset.now));
-    if (place.textContent !== text) place.textContent = text;
+    setText(place, numberText(at(now, place.dataset.now)));
   }
 }

@@ -1,6 +1,6 @@
 // The operator page of both services. The page declares what it shows (data attributes); this puts the answers in.
 
-import { Samples, drawCharts, showNow } from "./charts.js";
+import { Samples, drawCharts, readCharts, showNow } from "./charts.js";
 import { $, $$, ageText, at, clockText, make, numberText, setText } from "./dom.js";
 import { useDialogs } from "./forms.js";
 import { Poll, Round, act } from "./polls.js";
@@ -60,6 +60,7 @@ function useOverview() {
     for (const list of $$("[data-names]")) showNames(list, now[list.dataset.names]);
     if (samples.add(answer.samples)) drawCharts(charts, samples);
   };
+  readCharts(charts, samples);
   setInterval(showAges, 1000);
   return { show, after: () => samples.last };
 }
