@@ -113,7 +113,7 @@ function drawBars(svg, [points], end, figure) {
     if (number !== null && before !== null && minute >= 0) grown[minute] += Math.max(0, number - before);
   }
   const top = Math.max(1, ...grown);
-  $("[data-top]", figure).textContent = `to ${numberText(top)} a minute`;
+  $("[data-top]", figure).textContent = `to ${numberText(top)} ${figure.dataset.unit}`;
   svg.replaceChildren(
     ...grown.flatMap((number, minute) =>
       number ? [shape("rect", { class: "bar-1", x: minute * 10 + 1, width: 8, y: y(number, top), height: (HEIGHT - y(number, top)).toFixed(1) })] : [],
