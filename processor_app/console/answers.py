@@ -82,6 +82,12 @@ def delivery(ref: Ref, delivery: Delivery) -> dict[str, Any]:
     return {**api_answers.delivery(ref, delivery), "is_retryable": delivery.state in RETRYABLE}
 
 
+def order_row(order: Order, *, is_stream_open: bool) -> dict[str, Any]:
+    """An order in the table, without what may be large."""
+    answer = api_answers.order(order, is_stream_open=is_stream_open)
+    return {name: value for name, value in answer.items() if name != "details"}
+
+
 def order(order: Order, deliveries: DeliveryPage, *, is_stream_open: bool) -> dict[str, Any]:
     """Everything about one order but its timeline."""
     return {

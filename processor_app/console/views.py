@@ -113,7 +113,7 @@ def orders() -> Response:
             "now": answers.overview(_overview().look()),
             **console_answers.sampled(_samples()),
             "orders": [
-                api_answers.order(order, is_stream_open=_orders().has_open_stream(order.ref)) for order in page.orders
+                answers.order_row(order, is_stream_open=_orders().has_open_stream(order.ref)) for order in page.orders
             ],
             "next_cursor": page.next_cursor,
         }

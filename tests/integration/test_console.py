@@ -158,6 +158,8 @@ def test_a_page_of_what_cannot_be_an_id_is_refused_and_not_repeated(
         ({"Origin": "http://localhost:81"}, 403),
         ({"Origin": "http://localhost.evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Origin": "localhost"}, 403),
         ({}, 403),
     ],
     ids=str,

@@ -21,8 +21,8 @@ from flask import Response, request
 FRESH_S = 1.0
 #: The same when a version says that nothing has changed.
 SAME_VERSION_S = 10.0
-#: Answers that are kept; whoever asks for more kinds of lists than this makes their pages slower, and nothing else.
-MAX_KEPT = 128
+#: What the kept answers may take as JSON; whoever asks for more makes pages slower, and nothing else.
+MAX_KEPT_BYTES = 8 * 1024 * 1024
 AFTER = "after"
 
 #: A part of an answer: a JSON object.
@@ -34,6 +34,7 @@ class _Kept(NamedTuple):
     state: Part
     version: Hashable
     until_s: float
+    size: int
 
 
 class PollAnswers:
@@ -41,9 +42,10 @@ class PollAnswers:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        #: Guards the dict and the number.
+        #: Guards the answers, their size and their generation.
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._kept_bytes = 0
         self._generation = 0
 
     def answer(
@@ -66,6 +68,7 @@ class PollAnswers:
         """Build every answer anew: something was just done, and whoever did it is to see so."""
         with self._lock:
             self._kept.clear()
+            self._kept_bytes = 0
             self._generation += 1
 
     def _find(self, state: Callable[[], Part], version: Hashable) -> _Kept:
@@ -76,13 +79,23 @@ class PollAnswers:
         now_s = self._clock()
         if kept is not None and kept.version == version and now_s < kept.until_s:
             return kept
-        made_state = state()
-        etag = hashlib.blake2b(orjson.dumps(made_state), digest_size=12).hexdigest()
-        made = _Kept(etag, made_state, version, now_s + (FRESH_S if version is None else SAME_VERSION_S))
+        made = _made(state(), version, now_s)
         with self._lock:
             if generation == self._generation:
-                self._kept[key] = made
-                self._kept.move_to_end(key)
-                if len(self._kept) > MAX_KEPT:
-                    self._kept.popitem(last=False)
+                self._keep(key, made)
         return made
+
+    def _keep(self, key: Hashable, made: _Kept) -> None:
+        """Keep an answer, and let the oldest go when there is no room."""
+        replaced = self._kept.pop(key, None)
+        self._kept[key] = made
+        self._kept_bytes += made.size - (0 if replaced is None else replaced.size)
+        while self._kept_bytes > MAX_KEPT_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.size
+
+
+def _made(state: Part, version: Hashable, now_s: float) -> _Kept:
+    text = orjson.dumps(state)
+    etag = hashlib.blake2b(text, digest_size=12).hexdigest()
+    return _Kept(etag, state, version, now_s + (FRESH_S if version is None else SAME_VERSION_S), len(text))

@@ -115,13 +115,29 @@ def test_what_was_read_before_something_was_done_is_not_kept(desk: Desk, monkeyp
     assert desk.built == 2
 
 
-def test_no_more_answers_are_kept_than_the_bound(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polls, "MAX_KEPT", 3)
+def test_kept_answers_have_a_bound(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polls, "MAX_KEPT_BYTES", 3 * len('{"state":1}'))
     for number in range(10):
         desk.ask(query=f"?a={number}")
     assert len(desk.answers._kept) == 3
-    desk.ask(query="?a=9")
+    for number in (7, 8, 9):
+        desk.ask(query=f"?a={number}")
     assert desk.built == 10
+    desk.now_s += FRESH_S
+    for number in (7, 8, 9):
+        desk.ask(query=f"?a={number}")
+    assert len(desk.answers._kept) == 3
+
+
+def test_an_answer_that_is_too_large_to_be_kept_is_sent_all_the_same(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polls, "MAX_KEPT_BYTES", 100)
+    desk.ask()
+    desk.state = "x" * 200
+    assert desk.ask(query="?a=1").get_json()["state"] == desk.state
+    assert len(desk.answers._kept) == 0
+    assert desk.answers._kept_bytes == 0
 
 
 def test_what_grows_is_sent_from_the_place_that_is_known(desk: Desk) -> None:
