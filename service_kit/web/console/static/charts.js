@@ -128,7 +128,7 @@ function drawStrip(svg, [points], end) {
   const minutes = Array.from({ length: 60 }, () => []);
   for (const [time, number] of points) {
     const minute = 59 - Math.floor((end - time) / MINUTE_MS);
-    if (minute >= 0) minutes[minute].push(Boolean(number));
+    if (minute >= 0 && number !== null) minutes[minute].push(number > 0);
   }
   const kinds = minutes.map((seen) => (seen.length === 0 ? "none" : seen.every(Boolean) ? "yes" : seen.some(Boolean) ? "partly" : "no"));
   svg.replaceChildren(
