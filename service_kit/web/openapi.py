@@ -19,6 +19,7 @@ from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
 from service_kit.errors import InvalidInput, MalformedInput, ServiceError
+from service_kit.web.console.blueprint import NAME as CONSOLE
 from service_kit.web.problems import PROBLEM_TYPE, TooLarge, UnsupportedMediaType, status_of
 
 OPENAPI_VERSION = "3.1.0"
@@ -88,7 +89,7 @@ def operation(
 
 
 def undocumented_routes(app: Flask) -> list[str]:
-    """The routes whose view has no `operation`, files aside."""
+    """The routes whose view has no `operation`; files and the operator page aside."""
     return sorted(rule.rule for rule in _rules(app) if _operation_of(app, rule) is None)
 
 
@@ -114,7 +115,11 @@ def build_openapi(app: Flask, title: str, version: str) -> dict[str, Any]:
 
 
 def _rules(app: Flask) -> Iterator[Rule]:
-    return (rule for rule in app.url_map.iter_rules() if rule.endpoint.rpartition(".")[2] != "static")
+    return (
+        rule
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.rpartition(".")[2] != "static" and rule.endpoint.partition(".")[0] != CONSOLE
+    )
 
 
 def _operation_of(app: Flask, rule: Rule) -> Operation | None:

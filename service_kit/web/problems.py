@@ -56,10 +56,18 @@ class TooLarge(ServiceError):
     title = "The request is too large"
 
 
+class ForeignOrigin(ServiceError):
+    """The call comes from a page of another site."""
+
+    code = "foreign_origin"
+    title = "Not from this page"
+
+
 #: The HTTP status of each error; a subclass takes over its parent's.
 STATUSES: Mapping[type[ServiceError], HTTPStatus] = {
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
     MalformedInput: HTTPStatus.BAD_REQUEST,
+    ForeignOrigin: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     Fenced: HTTPStatus.CONFLICT,

@@ -46,7 +46,7 @@ PURE_KIT = (
 )
 
 REQUESTOR_VIEWS = ("requestor_app.api", "requestor_app.console")
-PROCESSOR_VIEWS = ("processor_app.api", "processor_app.replies.page")
+PROCESSOR_VIEWS = ("processor_app.api", "processor_app.console", "processor_app.replies.page")
 VIEWS = (*REQUESTOR_VIEWS, *PROCESSOR_VIEWS)
 EDGES = ("requestor_app.processor_client", "processor_app.rpc")
 BOOTSTRAPS = ("requestor_app.bootstrap", "processor_app.bootstrap")
