@@ -76,6 +76,7 @@ def initiate() -> dict[str, Any]:
     body=schemas.FollowUpSchema,
     answer=schemas.FollowedUpSchema,
     errors=(OrderNotFound, ActionRefused, FollowUpConflict, TooManyUnsent, StoreUnavailable, StoreFull),
+    headers={"Idempotency-Key": "Names the follow-up when the body has no `follow_up_id`."},
 )
 def follow_up() -> dict[str, Any]:
     """Answer 200 when the note is on disk; repeating it under the same id answers alike and has no second effect."""

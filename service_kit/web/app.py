@@ -16,6 +16,7 @@ from service_kit.health import Health
 from service_kit.logs import bind_log_context, get_logger, unbind_log_context
 from service_kit.metrics import Metrics
 from service_kit.web.common import CommonResources, create_common_blueprint
+from service_kit.web.documentation import create_documentation_blueprint
 from service_kit.web.json_body import MAX_BODY_BYTES
 from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
 
@@ -50,7 +51,8 @@ def create_base_app(
         app.json.sort_keys = False
         app.json.compact = True
     register_problem_handlers(app)
-    app.register_blueprint(create_common_blueprint(CommonResources(health, title, version, metrics)))
+    app.register_blueprint(create_common_blueprint(CommonResources(health, metrics)))
+    app.register_blueprint(create_documentation_blueprint(title, version))
     app.wsgi_app = _Envelope(app.wsgi_app)  # type: ignore[method-assign] # as Flask's documentation wraps an app
     return app
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from flask import request
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, validate
 
 from service_kit.errors import FieldError, InvalidInput
 from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
@@ -31,6 +31,13 @@ class StrictSchema(Schema):
 
     class Meta:  # noqa: D106 - the options of the schema
         unknown = RAISE
+
+
+class AnswerSchema(Schema):
+    """What an answer holds, for its description; newer releases may add members, and clients must take them."""
+
+    class Meta:  # noqa: D106 - the options of the schema
+        unknown = INCLUDE
 
 
 class CheckedText(fields.String):
