@@ -52,7 +52,10 @@ BENCH_REQUIREMENTS = ("requirements.txt", "benchmarks/requirements.txt")
 
 PROTO = "proto/order_service.proto"
 GENERATED = ("proto/order_service_pb2.py", "proto/order_service_pb2.pyi", "proto/order_service_pb2_grpc.py")
-TYPED = ("service_kit", "requestor_app", "processor_app", "wsgi_*.py", "dev.py", "demo", "tests", "benchmarks")
+TYPED = (
+    *("service_kit", "requestor_app", "processor_app", "requestor_client", "wsgi_*.py"),
+    *("dev.py", "demo", "tests", "benchmarks"),
+)
 
 #: Commands whose further arguments belong to the tool that they start.
 PASSING_ON = ("test", "bench", "torture")

@@ -70,7 +70,7 @@ def groups_of(document: Mapping[str, Any], url: str) -> tuple[Group, ...]:
 def _call(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any], url: str) -> Call:
     parameters = operation.get("parameters", ())
     body = operation.get("requestBody", {})
-    _, media = next(iter(body.get("content", {}).items()), ("", {}))
+    _, media = _content_of(body)
     address = url + _example_path(path, parameters)
     example = media.get("example")
     return Call(
@@ -123,6 +123,13 @@ def _example_path(path: str, parameters: Sequence[Mapping[str, Any]]) -> str:
 # ---- fields
 
 
+def _content_of(holder: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The first media type of a body or an answer, and what is said of it."""
+    for media_type, media in holder.get("content", {}).items():
+        return media_type, media
+    return "", {}
+
+
 def _parameter(parameter: Mapping[str, Any]) -> Field:
     schema = parameter["schema"]
     return Field(
@@ -135,7 +142,7 @@ def _parameter(parameter: Mapping[str, Any]) -> Field:
 
 
 def _answer(status: str, answer: Mapping[str, Any], schemas: Mapping[str, Any]) -> Answer:
-    media_type, media = next(iter(answer.get("content", {}).items()), ("", {}))
+    media_type, media = _content_of(answer)
     codes = tuple(media.get("examples", ()))
     # The fields of a problem document are the same everywhere: they are shown once, with the answers' codes here.
     fields = () if codes else tuple(_fields(media.get("schema", {}), schemas))
