@@ -31,9 +31,7 @@ from processor_app.orders import Orders
 from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
 from processor_app.replies.page import blueprint as replies_blueprint
-from processor_app.rest_client import RestClient
 from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
-from processor_app.seller_commands import seller_commands
 from processor_app.settings import PREFIX, ProcessorSettings
 from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
@@ -127,7 +125,6 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         app.register_blueprint(blueprint)
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
-    app.cli.add_command(seller_commands(RestClient(settings.host, settings.port)))
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)
     metrics.gauge("orders", "Orders by state.", lambda: store.counts(None), label="state")

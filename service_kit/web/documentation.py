@@ -13,7 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 from flask import Blueprint, Response, current_app, render_template, request
+from flask.cli import with_appcontext
 
 from service_kit.web.documented_calls import groups_of
 from service_kit.web.openapi import build_openapi, operation
@@ -70,3 +72,15 @@ def _own_url() -> str:
 
 def _hash_of(style: str) -> str:
     return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+def openapi_command() -> click.Command:
+    """``openapi``: prints the document of the app, as it is committed in ``docs/openapi/``."""
+
+    @click.command("openapi", help="Print the OpenAPI document of the REST interface.")
+    @with_appcontext
+    def openapi() -> None:
+        document = current_app.test_client().get("/openapi.json").get_json()
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+    return openapi

@@ -44,7 +44,7 @@ PURE_KIT = ("service_kit.errors", "service_kit.change", "service_kit.times", "se
 REQUESTOR_VIEWS = ("requestor_app.api", "requestor_app.console")
 PROCESSOR_VIEWS = ("processor_app.api", "processor_app.replies.page")
 VIEWS = (*REQUESTOR_VIEWS, *PROCESSOR_VIEWS)
-EDGES = ("requestor_app.processor_client", "processor_app.rpc")
+EDGES = ("requestor_app.processor_client", "requestor_app.processor_probe", "processor_app.rpc")
 #: The command line puts its parts together itself, as bootstrap does for the services.
 COMMANDS = ("requestor_app.commands", "processor_app.commands")
 BOOTSTRAPS = ("requestor_app.bootstrap", "processor_app.bootstrap", *COMMANDS)
@@ -260,6 +260,7 @@ sys.addaudithook(lambda event, arguments: event in FORBIDDEN and happened.append
 start = threading.Thread.start
 threading.Thread.start = lambda thread: (happened.append("thread"), start(thread))  # no audit event before 3.12
 report = {}
+import urllib3  # finds out whether there is IPv6 by a socket of its own, once and for all
 for module in json.loads(sys.argv[1]):
     happened.clear()
     importlib.import_module(module)
