@@ -32,7 +32,7 @@ from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
 from processor_app.replies.page import blueprint as replies_blueprint
 from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
-from processor_app.settings import PREFIX, ProcessorSettings
+from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
@@ -118,9 +118,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         facts={"cleanup": cleanup.facts, "dispatcher": delivery.dispatcher.facts},
     )
     metrics = Metrics(PREFIX.lower())
-    app = create_base_app(
-        __package__ or "processor_app", health=health, title="Order processor", version=VERSION, metrics=metrics
-    )
+    app = create_base_app(__package__ or "processor_app", health=health, title=TITLE, version=VERSION, metrics=metrics)
     for blueprint in (orders_blueprint, sellers_blueprint, deliveries_blueprint, replies_blueprint):
         app.register_blueprint(blueprint)
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}

@@ -14,7 +14,7 @@ from requestor_app.orders import Orders
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.processor_client import Trunk
 from requestor_app.recovery import Recovery
-from requestor_app.settings import PREFIX, RequestorSettings
+from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
 from service_kit.cleanup import Cleanup
@@ -79,9 +79,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         facts={"cleanup": cleanup.facts},
     )
     metrics = Metrics(PREFIX.lower())
-    app = create_base_app(
-        __package__ or "requestor_app", health=health, title="Order requestor", version=VERSION, metrics=metrics
-    )
+    app = create_base_app(__package__ or "requestor_app", health=health, title=TITLE, version=VERSION, metrics=metrics)
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from service_kit.settings import choice, comma_list, host_name, milliseconds, port_number, seconds, setting, text
 
 PREFIX = "REQUESTOR"
+#: What the service calls itself.
+TITLE = "Order requestor"
 
 
 @dataclass(frozen=True, slots=True)

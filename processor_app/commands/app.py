@@ -8,11 +8,12 @@ from processor_app.bootstrap import create_app
 from processor_app.commands.deliveries import delivery_commands
 from processor_app.commands.doctor import processor_patient
 from processor_app.commands.sellers import seller_commands
-from processor_app.settings import PREFIX, ProcessorSettings
+from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from service_kit.commands.calling import service_url
 from service_kit.commands.doctor import doctor_command
 from service_kit.commands.examinations import environment
 from service_kit.settings import load_valid_settings
+from service_kit.version import VERSION
 from service_kit.web.documentation import openapi_command
 
 URL_VARIABLE = "ORDER_COMMUNICATOR_PROCESSOR_URL"
@@ -27,5 +28,5 @@ def create_command_app() -> Flask:
     app.cli.add_command(seller_commands(url, URL_VARIABLE))
     app.cli.add_command(delivery_commands(url, URL_VARIABLE))
     app.cli.add_command(doctor_command(processor_patient(environment())))
-    app.cli.add_command(openapi_command())
+    app.cli.add_command(openapi_command(TITLE, VERSION))
     return app

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from processor_app.settings import PREFIX, ProcessorSettings
+from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from service_kit.commands import examinations
 from service_kit.commands.doctor import Patient
 from service_kit.findings import Finding, fault, fine, note
@@ -35,7 +35,7 @@ def processor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_settings, ProcessorSettings, PREFIX, environ),
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
-            partial(examinations.examine_ports, [port, grpc_port], "Order processor", port),
+            partial(examinations.examine_ports, [port, grpc_port], TITLE, port),
             partial(examinations.examine_reach, settings.host, f"{PREFIX}_HOST"),
             partial(examinations.examine_sharing, settings.store, requestor_store, f"{PREFIX}_STORE"),
             partial(

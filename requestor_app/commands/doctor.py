@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from requestor_app.processor_probe import ProbeFailed, ask_processor
-from requestor_app.settings import PREFIX, RequestorSettings
+from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from service_kit.commands import examinations
 from service_kit.commands.doctor import Patient
 from service_kit.findings import Finding, fault, fine, note
@@ -36,7 +36,7 @@ def requestor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_settings, RequestorSettings, PREFIX, environ),
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
-            partial(examinations.examine_ports, [port], "Order requestor", port),
+            partial(examinations.examine_ports, [port], TITLE, port),
             partial(examinations.examine_reach, settings.host, f"{PREFIX}_HOST"),
             partial(examinations.examine_sharing, settings.store, processor_store, f"{PREFIX}_STORE"),
             partial(

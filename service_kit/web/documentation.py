@@ -74,13 +74,13 @@ def _hash_of(style: str) -> str:
     return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
 
-def openapi_command() -> click.Command:
+def openapi_command(title: str, version: str) -> click.Command:
     """``openapi``: prints the document of the app, as it is committed in ``docs/openapi/``."""
 
     @click.command("openapi", help="Print the OpenAPI document of the REST interface.")
     @with_appcontext
     def openapi() -> None:
-        document = current_app.test_client().get("/openapi.json").get_json()
+        document = build_openapi(current_app, title, version)
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
     return openapi
