@@ -238,8 +238,7 @@ def test_15_a_mail_server_that_cannot_be_reached_and_links_that_lead_nowhere_are
 def test_16_a_package_of_another_release_is_named(tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
     lines = ("# what is needed", "flask>=3.1,<4", "waitress>=99", "no-such-package-here>=1", "")
-    requirements.write_text("
-".join(lines), encoding="utf-8")
+    requirements.write_text("\n".join(lines), encoding="utf-8")
     findings = list(examinations.examine_versions(requirements))
     assert [text.split(" ")[0] for text in faults_of(findings)] == ["waitress", "The"]
     assert all("pip install -r requirements.txt" in each.mend for each in findings if each.verdict is Verdict.FAULT)
