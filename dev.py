@@ -601,7 +601,7 @@ def openapi(python: Path, *, check: bool) -> int:
     }
     differing = []
     for service in SERVICES:
-        command = [python, "-m", "flask", "--app", f"wsgi_{service}", "openapi"]
+        command = [str(python), "-m", "flask", "--app", f"wsgi_{service}", "openapi"]
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=False)
         if done.returncode:
             raise Fault(f"the {service} does not tell its REST interface; the reason stands above")

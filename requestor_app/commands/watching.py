@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from time import sleep
 from typing import NamedTuple
 
 from rich.console import Group
@@ -80,7 +80,7 @@ class Watch:
             yield self._look()
             if number == self._looks:
                 return
-            time.sleep(self._every_s)
+            sleep(self._every_s)
 
     def _look(self) -> _Sight | None:
         state, session_id, limit = self._wanted

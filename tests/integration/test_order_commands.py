@@ -118,7 +118,7 @@ def test_a_watch_for_programs_prints_a_line_for_what_has_changed(
         if len(pauses) == 3:
             terminal.done("initiate", "A1", "x1", "--type", "none")
 
-    monkeypatch.setattr(watching.time, "sleep", wait)
+    monkeypatch.setattr(watching, "sleep", wait)
     lines = [json.loads(line) for line in terminal.done("watch", "--looks", "4", "--json").splitlines()]
     assert [line["total_orders"] for line in lines] == [0, 1]
     assert lines[1]["orders"][0]["order_req_id"] == "A1"
@@ -128,7 +128,7 @@ def test_a_watch_ends_in_order_by_ctrl_c(terminal: Terminal, monkeypatch: pytest
     def interrupt(_pause_s: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.time, "sleep", interrupt)
+    monkeypatch.setattr(watching, "sleep", interrupt)
     assert terminal.run("watch").exit_code == 0
 
 
