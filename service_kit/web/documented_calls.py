@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 #: How deep fields of fields are shown; our documents end before.
 _DEPTH = 5
+_COMMON_TAGS = frozenset({"health", "documentation"})
 
 
 class Field(NamedTuple):
@@ -64,7 +65,9 @@ def groups_of(document: Mapping[str, Any], url: str) -> tuple[Group, ...]:
         for method, operation in operations.items():
             call = _call(method.upper(), path, operation, schemas, url)
             groups.setdefault(operation["tags"][0], []).append(call)
-    return tuple(Group(name, tuple(calls)) for name, calls in groups.items())
+    # What the service is for comes first, what every service has comes last.
+    names = sorted(groups, key=lambda name: name in _COMMON_TAGS)
+    return tuple(Group(name, tuple(groups[name])) for name in names)
 
 
 def _call(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any], url: str) -> Call:

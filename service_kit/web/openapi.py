@@ -20,6 +20,7 @@ from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
 from service_kit.errors import InvalidInput, MalformedInput, ServiceError
+from service_kit.web.glossary import GLOSSARY
 from service_kit.web.problems import (
     PROBLEM_TYPE,
     TooLarge,
@@ -178,6 +179,7 @@ def build_openapi(app: Flask, title: str, version: str) -> dict[str, Any]:
             operations[method.lower()] = _document_operation(described, rule, operation_id, about)
         spec.path(path=_PARAMETER.sub(r"{\g<name>}", rule.rule), operations=operations)
     document: dict[str, Any] = spec.to_dict()
+    _add_meanings(document)
     _add_body_examples(document)
     return document
 
@@ -270,6 +272,18 @@ def _example_of(error: type[ServiceError]) -> dict[str, Any]:
     if issubclass(error, InvalidInput):
         document["errors"] = [{"pointer": "/session_id", "message": "Missing data for required field."}]
     return document
+
+
+def _add_meanings(document: Mapping[str, Any]) -> None:
+    """Say of each member and parameter what it means, unless it says so itself."""
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
+    named = [(parameter["name"], parameter) for parameter in parameters if "description" not in parameter["schema"]]
+    for schema in document["components"]["schemas"].values():
+        named += schema.get("properties", {}).items()
+    for name, described in named:
+        if name in GLOSSARY:
+            described.setdefault("description", GLOSSARY[name])
 
 
 # ---- examples of bodies

@@ -42,6 +42,29 @@ def test_the_page_shows_every_call_with_a_line_to_try(client: FlaskClient) -> No
     assert page.count('aria-label="The call with curl"') == sum(len(path) for path in document["paths"].values())
 
 
+def test_every_member_and_parameter_says_what_it_means(client: FlaskClient) -> None:
+    document = client.get("/openapi.json").get_json()
+    members = [
+        (f"{name}.{member}", described)
+        for name, schema in document["components"]["schemas"].items()
+        for member, described in schema.get("properties", {}).items()
+    ]
+    members += [
+        (f"{path}?{parameter['name']}", {**parameter["schema"], **parameter})
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+    ]
+    assert [name for name, described in members if not described.get("description")] == []
+
+
+def test_what_the_service_is_for_comes_first(client: FlaskClient) -> None:
+    document = client.get("/openapi.json").get_json()
+    names = [group.name for group in groups_of(document, "http://h")]
+    assert names[0] == "orders"
+    assert set(names[-2:]) == {"health", "documentation"}
+
+
 def test_the_page_loads_nothing_and_runs_nothing(client: FlaskClient) -> None:
     answer = client.get("/docs")
     assert "<script" not in answer.text
