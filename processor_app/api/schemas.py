@@ -13,6 +13,7 @@ from service_kit import rules
 from service_kit.web.schemas import (
     AnswerSchema,
     CheckedText,
+    ChoiceField,
     IdField,
     ListQuerySchema,
     PatternField,
@@ -29,9 +30,7 @@ class ReplySchema(StrictSchema):
     """A seller's answer to the order, or to one follow-up."""
 
     seller_id = IdField(required=True, metadata={"examples": ["seller1"]})
-    answer = fields.String(
-        required=True, validate=validate.OneOf([str(answer) for answer in Answer]), metadata={"examples": ["accepted"]}
-    )
+    answer = ChoiceField(Answer, required=True, metadata={"examples": ["accepted"]})
     message = TextField(max_length=rules.MAX_TEXT, load_default="", metadata={"examples": ["On its way"]})
     follow_up_id = IdField(metadata={"description": "The follow-up that is answered; without it, the order."})
     reply_id = IdField(
@@ -66,7 +65,7 @@ class CompletedSchema(AnswerSchema):
 class OrderQuerySchema(ListQuerySchema):
     """Which orders to list."""
 
-    state = fields.String(validate=validate.OneOf([str(state) for state in OrderState]))
+    state = ChoiceField(OrderState)
     session_id = IdField()
 
 
@@ -138,7 +137,7 @@ class SellerWishSchema(StrictSchema):
         _webhook_fault, load_default="", metadata={"maxLength": rules.MAX_URL, "examples": ["https://one.example/hook"]}
     )
     channels = fields.List(
-        fields.String(validate=validate.OneOf(CHANNELS)),
+        ChoiceField(CHANNELS),
         load_default=list,
         validate=validate.Length(max=len(CHANNELS)),
         metadata={"description": "Channels that the seller wants beside the one that an order names."},
@@ -200,7 +199,7 @@ class SellerHistorySchema(AnswerSchema):
 class DeliveryQuerySchema(ListQuerySchema):
     """Which deliveries to list."""
 
-    state = fields.String(validate=validate.OneOf([str(state) for state in DeliveryState]))
+    state = ChoiceField(DeliveryState)
     seller_id = IdField()
     order_req_id = IdField()
 
@@ -208,9 +207,7 @@ class DeliveryQuerySchema(ListQuerySchema):
 class RetrySchema(StrictSchema):
     """Which deliveries to send again; without a body all that are dead."""
 
-    state = fields.String(
-        validate=validate.OneOf([str(state) for state in RETRYABLE]), load_default=str(DeliveryState.DEAD)
-    )
+    state = ChoiceField(RETRYABLE, load_default=str(DeliveryState.DEAD))
     seller_id = IdField(metadata={"examples": ["seller1"]})
     order_req_id = IdField()
     created_from = TimeField(metadata={"description": "Those that were made at this time or later."})
