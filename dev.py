@@ -453,7 +453,7 @@ def up(python: Path, progress: Progress) -> int:
         wait_until_ready(services, progress)
         say("")
         for service in services:
-            say(f"{service.name}: {service.address.url}  (API: {service.address.url}/openapi.json)")
+            say(f"{service.name}: {service.address.url}  (API: {service.address.url}/docs)")
         say("\nTry in another terminal:\n")
         say(first_calls(requestor.address.url, powershell=sys.platform == "win32"))
         say("\nCtrl+C stops both.\n")

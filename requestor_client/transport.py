@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -51,12 +50,6 @@ class Transport:
             raise_on_status=False,
         )
         self._session.mount(self.url, HTTPAdapter(max_retries=retry))
-
-    def __enter__(self) -> Transport:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let the connections go."""

@@ -13,6 +13,7 @@ from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor
 from requestor_app.bootstrap import create_app as create_requestor_app
 from requestor_app.settings import RequestorSettings
+from tests.described import DescribedClient
 
 
 class Pair(NamedTuple):
@@ -67,12 +68,12 @@ def processor(tmp_path: Path) -> Iterator[Processor]:
 
 @pytest.fixture
 def requestor_client(requestor: Requestor) -> FlaskClient:
-    return requestor.app.test_client()
+    return DescribedClient(requestor.app, requestor.app.response_class)
 
 
 @pytest.fixture
 def processor_client(processor: Processor) -> FlaskClient:
-    return processor.app.test_client()
+    return DescribedClient(processor.app, processor.app.response_class)
 
 
 @pytest.fixture

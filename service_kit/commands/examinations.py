@@ -47,8 +47,9 @@ def examine_settings(cls: type[Any], prefix: str, environ: Mapping[str, str]) ->
         given = sum(row.source == "environment" for row in rows)
         yield fine("settings", f"{given} of {len(rows)} settings are set in the environment.")
     for sentence in unknown_variables(cls, prefix, environ):
-        text, _, hint = sentence.partition("; ")
-        yield note("settings", f"{text}.", f"Perhaps you mean another name: {hint}" if hint else "Remove it.")
+        text, _, question = sentence.partition("; ")
+        mend = f"{question[0].upper()}{question[1:]} Else remove it." if question else "Remove it."
+        yield note("settings", f"{text}.", mend)
     if environ.get(failpoints.VARIABLE):
         yield fault(
             "settings",
