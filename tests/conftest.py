@@ -37,12 +37,14 @@ def _make_requestor(folder: Path, *processors: str) -> Requestor:
         store=f"sqlite:///{folder / 'requestor.db'}", port=0, processors=processors or ("127.0.0.1:1",)
     )
     parts: Requestor = create_requestor_app(settings).extensions["requestor"]
+    parts.app.test_client_class = DescribedClient
     return parts
 
 
 def _make_processor(folder: Path) -> Processor:
     settings = ProcessorSettings(store=f"sqlite:///{folder / 'processor.db'}", port=0, grpc_port=0)
     parts: Processor = create_processor_app(settings).extensions["processor"]
+    parts.app.test_client_class = DescribedClient
     return parts
 
 
@@ -68,12 +70,12 @@ def processor(tmp_path: Path) -> Iterator[Processor]:
 
 @pytest.fixture
 def requestor_client(requestor: Requestor) -> FlaskClient:
-    return DescribedClient(requestor.app, requestor.app.response_class)
+    return requestor.app.test_client()
 
 
 @pytest.fixture
 def processor_client(processor: Processor) -> FlaskClient:
-    return DescribedClient(processor.app, processor.app.response_class)
+    return processor.app.test_client()
 
 
 @pytest.fixture
