@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,30 +49,6 @@ def test_every_call_is_described(app: Flask, section: str) -> None:
     }
     (part,) = [part for part in re.split(r"^## ", text_of("rest.md"), flags=re.MULTILINE) if part.startswith(section)]
     assert set(re.findall(r"^\| `([^`]+)` \|", part, flags=re.MULTILINE)) == calls
-
-
-def actions_in_code() -> Iterator[str]:
-    """The words that the code logs under ``action``; a word that is put together ends with its constant part."""
-    packages = ("service_kit", "requestor_app", "processor_app")
-    files = [file for package in packages for file in (PROJECT_FOLDER / package).rglob("*.py")]
-    for file in (*files, *PROJECT_FOLDER.glob("wsgi_*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            match node:
-                case ast.keyword(arg="action", value=ast.Constant(value=str(word))):
-                    yield word
-                case ast.keyword(arg="action", value=ast.JoinedStr(values=[ast.Constant(value=str(start)), *_])):
-                    yield start
-
-
-def test_every_log_action_is_described() -> None:
-    rows = re.findall(r"^\| (`[^|]+) \|", text_of("reference/log-actions.md"), flags=re.MULTILINE)
-    described = {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
-    used = set(actions_in_code())
-    starts = {word for word in used if word.endswith(".")}
-    assert used - starts - described == set(), "not described"
-    gone = {word for word in described - used if not word.startswith(tuple(starts))}
-    assert gone == set(), "described, but not there"
-    assert {start for start in starts if not any(word.startswith(start) for word in described)} == set()
 
 
 def test_the_grpc_page_names_every_call_and_message() -> None:
