@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
@@ -185,6 +185,19 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
         if self.request is not before:
             self.receiving_since_s = time.monotonic()
         return accepted
+
+    def write_soon(self, data: Any) -> int:
+        """Send at once when nothing waits before it; what the socket does not take waits in a buffer."""
+        sent = 0
+        if self.connected and type(data) is bytes:
+            with self.outbuf_lock:
+                if not self.total_outbufs_len:
+                    sent, has_failed = self._flush_exception(partial(self.send, data), do_close=False)
+                    if has_failed or sent == len(data):
+                        return len(data)
+                    data = data[sent:]
+        written: int = super().write_soon(data)
+        return sent + written
 
     def service(self) -> None:
         self.server.serving.channel = self
