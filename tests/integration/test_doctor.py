@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import requests
-from structlog.testing import capture_logs
 
 from processor_app.bootstrap import Processor
 from processor_app.commands.doctor import processor_patient
@@ -166,9 +165,8 @@ def test_7_a_store_of_a_newer_release_is_named(
 def test_8_the_other_services_store_is_named(
     running_pair: Pair, processor_environ: dict[str, str], tmp_path: Path
 ) -> None:
-    with capture_logs():
-        body = {"order_req_id": "A1", "session_id": "x1", "notification_type": "none"}
-        assert requests.post(f"{running_pair.requestor_url}/orders/initiate", json=body, timeout=10).ok
+    body = {"order_req_id": "A1", "session_id": "x1", "notification_type": "none"}
+    assert requests.post(f"{running_pair.requestor_url}/orders/initiate", json=body, timeout=10).ok
     copied = tmp_path / "copied.db"
     running_pair.requestor.lifecycle.stop()
     shutil.copy(tmp_path / "requestor.db", copied)
