@@ -37,10 +37,8 @@ from processor_app.overview import Overview
 from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
 from processor_app.replies.page import blueprint as replies_blueprint
-from processor_app.rest_client import RestClient
 from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
-from processor_app.seller_commands import seller_commands
-from processor_app.settings import PREFIX, ProcessorSettings
+from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
@@ -136,7 +134,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app = create_base_app(
         __package__ or "processor_app",
         health=health,
-        title="Order processor",
+        title=TITLE,
         version=VERSION,
         metrics=metrics,
         spans=spans,
@@ -154,7 +152,6 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions |= {"overview": overview, "samples": sampler, "polls": PollAnswers()}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
-    app.cli.add_command(seller_commands(RestClient(settings.host, settings.port)))
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
     add_order_metrics(metrics, store, states=OrderState)

@@ -18,7 +18,7 @@ from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.overview import Overview
 from requestor_app.processor_client import Trunk
 from requestor_app.recovery import Recovery
-from requestor_app.settings import PREFIX, RequestorSettings
+from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
 from service_kit.cleanup import Cleanup
@@ -93,7 +93,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     app = create_base_app(
         __package__ or "requestor_app",
         health=health,
-        title="Order requestor",
+        title=TITLE,
         version=VERSION,
         metrics=metrics,
         spans=spans,

@@ -13,6 +13,7 @@ from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor
 from requestor_app.bootstrap import create_app as create_requestor_app
 from requestor_app.settings import RequestorSettings
+from tests.described import DescribedClient
 
 
 class Pair(NamedTuple):
@@ -37,6 +38,7 @@ def make_requestor(folder: Path, *processors: str) -> Requestor:
         store=f"sqlite:///{folder / 'requestor.db'}", port=0, processors=processors or ("127.0.0.1:1",)
     )
     parts: Requestor = create_requestor_app(settings).extensions["requestor"]
+    parts.app.test_client_class = DescribedClient
     return parts
 
 
@@ -44,6 +46,7 @@ def make_processor(folder: Path, **other: Any) -> Processor:
     """The processor's parts with a store in the folder, not started."""
     settings = ProcessorSettings(store=f"sqlite:///{folder / 'processor.db'}", port=0, grpc_port=0, **other)
     parts: Processor = create_processor_app(settings).extensions["processor"]
+    parts.app.test_client_class = DescribedClient
     return parts
 
 

@@ -93,7 +93,7 @@ def reply(order_req_id: str) -> dict[str, Any]:
             seller_id=data["seller_id"],
             answer=Answer(data["answer"]),
             message=data["message"],
-            follow_up_id=data["follow_up_id"],
+            follow_up_id=data.get("follow_up_id", ""),
         )
     )
     return {

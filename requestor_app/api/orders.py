@@ -20,9 +20,10 @@ from requestor_app.domain import (
     TooManyUnsent,
 )
 from requestor_app.orders import Orders
+from requestor_app.outbox_limit import OutboxFull
 from service_kit import rules
 from service_kit.change import DEFAULT_TENANT, Ref
-from service_kit.errors import FieldError, InvalidInput, StoreFull, StoreUnavailable
+from service_kit.errors import FieldError, InvalidInput, StoreFull, StoreUnavailable, Unavailable
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import EventsQuerySchema, load_body, load_optional_body, load_query
 
@@ -49,7 +50,7 @@ def _ref(order_req_id: str) -> Ref:
     summary="Take an order and open its stream",
     body=schemas.InitiateSchema,
     answer=schemas.InitiatedSchema,
-    errors=(OrderHeld, StoreUnavailable, StoreFull),
+    errors=(OrderHeld, Unavailable, StoreUnavailable, StoreFull),
 )
 def initiate() -> dict[str, Any]:
     """Answer 200 when the order is claimed on disk, or is live already with the same session and content."""
@@ -76,7 +77,8 @@ def initiate() -> dict[str, Any]:
     summary="Add a follow-up to an order",
     body=schemas.FollowUpSchema,
     answer=schemas.FollowedUpSchema,
-    errors=(OrderNotFound, ActionRefused, FollowUpConflict, TooManyUnsent, StoreUnavailable, StoreFull),
+    errors=(OrderNotFound, ActionRefused, FollowUpConflict, TooManyUnsent, OutboxFull, StoreUnavailable, StoreFull),
+    headers={"Idempotency-Key": "Names the follow-up when the body has no `follow_up_id`."},
 )
 def follow_up() -> dict[str, Any]:
     """Answer 200 when the note is on disk; repeating it under the same id answers alike and has no second effect."""
