@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from service_kit.change import Change, Entry, Message, Record, Ref, Step
 
@@ -79,6 +79,10 @@ class Store(Protocol):
     def name(self) -> str:
         """A short name for logs and health reports."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other instances may work on the same records at the same time."""
+
     def start(self) -> None:
         """Open the store, bring its schema up to date and begin to serve. Raises `StartRefused`."""
 
@@ -87,6 +91,9 @@ class Store(Protocol):
 
     def check(self) -> str | None:
         """None when the store can be written, else the reason why not."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What an operator wants to know of the engine, beside the check; it reads state and does no I/O."""
 
     def stats(self) -> StoreStats:
         """What was written since the start."""
@@ -161,6 +168,9 @@ class Store(Protocol):
     def outbox_counts(self) -> dict[str, int]:
         """How many outbox messages stand in each state, over all tenants."""
 
+    def owners(self) -> list[str]:
+        """Every instance that owns a record, in the order of names."""
+
     # ---- instances
 
     def renew_lease(self, instance: str, lease_ms: int) -> Lease:
@@ -186,6 +196,9 @@ class Store(Protocol):
         The floor that every `Snapshot` carries rises to their highest token. A record that changes at the same moment
         is looked at again before it goes.
         """
+
+    def raise_token_floor(self, token: int) -> None:
+        """Let every new record's token be above this one, unless the floor is higher already."""
 
 
 def every_message(store: Store, wanted: MessageFilter, *, page_size: int = 500) -> Iterator[tuple[Ref, Message]]:
