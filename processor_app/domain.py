@@ -137,7 +137,8 @@ class Reply:
 class Order:
     """An order as its record says it. ``run_start`` is the number of the last event before the present run.
 
-    ``ended`` is how a pruned order ended; None for any other.
+    ``ended`` is how a pruned order ended; None for any other. ``holder`` is the processor that has the stream, when
+    several share a store.
     """
 
     ref: Ref
@@ -154,6 +155,7 @@ class Order:
     notes_count: int = 0
     updated_ms: int = 0
     ended: OrderState | None = None
+    holder: str = ""
 
     @property
     def is_finished(self) -> bool:
@@ -184,6 +186,7 @@ def order_of(record: Record) -> Order:
         notes_count=body["notes_count"],
         updated_ms=record.updated_ms,
         ended=OrderState(body["ended"]) if record.state == OrderState.PRUNED else None,
+        holder=body.get("holder", ""),
     )
 
 
@@ -209,6 +212,7 @@ def change_of(
             "head_seq": after.head_seq,
             "notes_count": after.notes_count,
             **({} if after.ended is None else {"ended": after.ended}),
+            **({"holder": after.holder} if after.holder else {}),
         },
         token=after.token,
         version=next_version(before),

@@ -45,8 +45,12 @@ class OrderPage:
 class Orders:
     """Works on orders; every step is durable before anybody hears of it."""
 
-    def __init__(self, store: Store, hub: StreamHub, routes: RouteFinder, backlog: Backlog) -> None:
+    def __init__(
+        self, store: Store, hub: StreamHub, routes: RouteFinder, backlog: Backlog, *, holder: str = ""
+    ) -> None:
         self._store = store
+        #: The name of this processor in records of a shared store.
+        self._holder = holder
         self._hub = hub
         self._routes = routes
         self._backlog = backlog
@@ -59,7 +63,7 @@ class Orders:
         at_ms = now_ms()
         routes = self._find_routes(inputs)
         try:
-            results = self._store.update_all([_step(item, routes[item.ref.tenant], at_ms) for item in inputs])
+            results = self._store.update_all([self._step(item, routes[item.ref.tenant], at_ms) for item in inputs])
             _TAKEN()
         except BaseException:
             # It may be on disk all the same, and its repetition would change nothing and wake nobody.
@@ -74,7 +78,23 @@ class Orders:
             if isinstance(item, OpenStream) and not isinstance(result, Exception)
         }
         self._pass_on([result for result in results if isinstance(result, Change)], moving)
+        if self._holder:
+            self._hub.moved(
+                [result.record.ref for result in results if isinstance(result, Change) and _is_reopened(result, moving)]
+            )
         return [_public(result) for result in results]
+
+    def _step(self, item: Input, routes: Routes, at_ms: int) -> Step:
+        match item:
+            case OpenStream():
+                decide = partial(steps.open_stream, wish=item, routes=routes, now_ms=at_ms, holder=self._holder)
+                return Step(item.ref, decide)
+            case FollowUp():
+                decide = partial(steps.accept_follow_up, note=item, routes=routes, now_ms=at_ms)
+                return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
+            case Close():
+                decide = partial(steps.close, wish=item, now_ms=at_ms)
+                return Step(item.ref, decide, entry_ids=(domain.end_entry_id(item.run),))
 
     def _find_routes(self, inputs: Sequence[Input]) -> dict[str, Routes]:
         """How the sellers can be reached whom the inputs address, by tenant."""
@@ -88,7 +108,7 @@ class Orders:
         self._hub.publish([c.record.ref for c in changes if c.entries and c.record.ref not in moving])
         for change in changes:
             if change.puts:
-                self._backlog.apply(change.record.ref, change.puts)
+                self._backlog.announce(change.record.ref, change.puts)
                 _log_waiting(change)
 
     def take_one(self, item: Input) -> Change | None:
@@ -191,16 +211,9 @@ class Orders:
         return self._hub.stream_of(ref) is not None
 
 
-def _step(item: Input, routes: Routes, at_ms: int) -> Step:
-    match item:
-        case OpenStream():
-            return Step(item.ref, partial(steps.open_stream, wish=item, routes=routes, now_ms=at_ms))
-        case FollowUp():
-            decide = partial(steps.accept_follow_up, note=item, routes=routes, now_ms=at_ms)
-            return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
-        case Close():
-            decide = partial(steps.close, wish=item, now_ms=at_ms)
-            return Step(item.ref, decide, entry_ids=(domain.end_entry_id(item.run),))
+def _is_reopened(change: Change, moving: Collection[Ref]) -> bool:
+    """Whether another processor may have the order's stream still."""
+    return change.expect is not None and change.record.ref in moving
 
 
 def _public(result: Change | Exception | None) -> Change | ServiceError | None:

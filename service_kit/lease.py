@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from service_kit.errors import ServiceError
 from service_kit.failpoints import failpoint
@@ -24,8 +25,12 @@ class InstanceLease:
 
     name = "lease"
 
-    def __init__(self, store: Store, *, instance_id: str, lease_s: float) -> None:
+    def __init__(
+        self, store: Store, *, instance_id: str, lease_s: float, on_end: Callable[[], None] = lambda: None
+    ) -> None:
         self._store = store
+        #: Is called once the lease is given back, for others to hear of it.
+        self._on_end = on_end
         self._instance_id = instance_id
         self._lease_s = lease_s
         self._held_until = 0.0
@@ -53,6 +58,7 @@ class InstanceLease:
         self._held_until = 0.0
         try:
             self._store.end_lease(self._instance_id)
+            self._on_end()
         except ServiceError as error:
             log.warning("The lease could not be given back", action="lease.end_failed", reason=error.detail)
 

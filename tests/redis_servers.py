@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import redis
-from redis.cluster import key_slot
+from redis.crc import key_slot
 
 from tests.system import require_program
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from service_kit.errors import StartRefused
+from service_kit.hints import Hints, NoHints
 from service_kit.storage.contract import Store
+from service_kit.storage.redis_hints import RedisHints
 from service_kit.storage.redis_store import RedisStore
 from service_kit.storage.redis_url import SCHEMES, read_url
 from service_kit.storage.sqlite import SqliteStore
@@ -26,6 +28,11 @@ def open_store(url: str, *, base_folder: Path, prefix: str) -> Store:
     raise StartRefused(
         "A store's URL begins with sqlite:/// or redis://, such as sqlite:///data/orders.db or redis://127.0.0.1:6379/0."
     )
+
+
+def hints_of(store: Store) -> Hints:
+    """The way to tell other instances over the same store that there is something to look at; not started."""
+    return RedisHints(store.link) if isinstance(store, RedisStore) else NoHints()
 
 
 def folder_beside(url: str, *, base_folder: Path) -> Path:

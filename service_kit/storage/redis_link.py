@@ -43,7 +43,7 @@ class RedisLink:
 
     # ---- open and closed
 
-    def open(self) -> None:
+    def connect(self) -> None:
         """Make a client. Raises `StoreUnavailable`."""
         try:
             self._client = open_client(self._where)
@@ -70,8 +70,8 @@ class RedisLink:
         return self._failure
 
     @property
-    def client(self) -> redis.Redis | RedisCluster:
-        """The client. Raises `StoreUnavailable` when this is closed."""
+    def client(self) -> Any:
+        """The client, one of two classes with the same calls. Raises `StoreUnavailable` when this is closed."""
         client = self._client
         if client is None or not self._is_open:
             raise StoreUnavailable("The store is closed.", retry_after_s=1)

@@ -76,7 +76,7 @@ class RedisStore:
         if self.link.is_open:
             raise RuntimeError("the store is started already")
         try:
-            self.link.open()
+            self.link.connect()
             self._watch.start()
             self._token_floor = max(int(floor or 0) for floor in self.link.command_on_every_shard("GET", ":floor"))
         except StoreUnavailable as error:

@@ -90,6 +90,7 @@ def open_client(where: RedisUrl) -> redis.Redis | RedisCluster:
         return RedisCluster(startup_nodes=nodes, retry=retry, max_connections=MAX_CONNECTIONS, **options)
     if where.form == "sentinel":
         sentinel = Sentinel(where.hosts, sentinel_kwargs=options, db=where.db, retry=retry, **options)
-        return sentinel.master_for(where.service)
+        master: redis.Redis = sentinel.master_for(where.service)
+        return master
     ((host, port),) = where.hosts
     return redis.Redis(host, port, where.db, retry=retry, max_connections=MAX_CONNECTIONS, **options)

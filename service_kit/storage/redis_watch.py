@@ -101,13 +101,11 @@ class RedisWatch:
         try:
             if not isinstance(client, RedisCluster):
                 return [client.info()]
-            answers = client.info(target_nodes=RedisCluster.PRIMARIES)
+            answers: Mapping[str, Any] = client.info(target_nodes=RedisCluster.PRIMARIES)
         except (redis.RedisError, RedisClusterException, OSError) as error:
             raise public_error(error) from error
-        found = answers if isinstance(answers, Mapping) else {}
-        if "redis_version" in found:  # a cluster of one
-            return [found]
-        return list(found.values())
+        # A cluster of one answers as a single server does.
+        return [answers] if "redis_version" in answers else list(answers.values())
 
     def _fsync(self) -> str:
         """When the append-only file is flushed; a provider may not say."""
