@@ -14,6 +14,7 @@ from requestor_app.link import BATCH, Link
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.tracking import OrderTracking, StreamState
 from service_kit.change import Ref
+from service_kit.errors import StoreUnavailable
 from service_kit.lease import InstanceLease
 from service_kit.logs import get_logger
 from service_kit.sharing import chosen
@@ -93,6 +94,8 @@ class Supervisor:
                     link.attract()
                 self._limit.refresh()
                 self._on_round()
+            except StoreUnavailable:
+                pass  # its cause stands in the log once, by the store
             except Exception as error:
                 log.error("A round of the supervisor failed", action="supervisor.tick_failed", exc_info=error)
 

@@ -75,6 +75,14 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def freeze(self) -> None:
+        """Let it answer nothing."""
+        self.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it at once."""
         if self._process is not None:

@@ -16,6 +16,7 @@ from service_kit.errors import StoreUnavailable
 from service_kit.hints import Hear
 from service_kit.logs import get_logger
 from service_kit.storage.redis_link import RedisLink
+from service_kit.storage.redis_values import encode
 
 #: Hints that wait to be sent; above it they are dropped, and the look at the store finds what they were about.
 MAX_WAITING = 10_000
@@ -33,7 +34,8 @@ class RedisHints:
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
-        self._channel = f"{link.prefix}:hints"
+        # Channels are not kept apart by the number of the database, as keys are.
+        self._channel = f"{link.prefix}:{link.db}:hints"
         self._sender = uuid.uuid4().hex[:12]
         self._waiting: queue.Queue[tuple[str, Any] | None] = queue.Queue(MAX_WAITING)
         self._listeners: dict[str, list[Hear]] = {}
@@ -96,7 +98,7 @@ class RedisHints:
                 return
 
     def _publish(self, hints: dict[str, list[Any]]) -> None:
-        message = orjson.dumps({"from": self._sender, "hints": hints})
+        message = encode({"from": self._sender, "hints": hints})
         try:
             self._link.client.execute_command("PUBLISH", self._channel, message)
         except (redis.RedisError, RedisClusterException, OSError, StoreUnavailable):

@@ -41,6 +41,11 @@ class RedisLink:
         self._is_open = False
         self._failure: str | None = None
 
+    @property
+    def db(self) -> int:
+        """The number of the database."""
+        return self._where.db
+
     # ---- open and closed
 
     def connect(self) -> None:

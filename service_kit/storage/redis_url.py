@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -82,6 +83,8 @@ def open_client(where: RedisUrl) -> redis.Redis | RedisCluster:
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": ANSWER_TIMEOUT_S,
         "socket_keepalive": True,
+        # Would lengthen the time-outs above when a server asks for it.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     # Once more on a new connection when one is found to be dead; a slow answer is not asked for twice.
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
