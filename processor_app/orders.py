@@ -79,9 +79,8 @@ class Orders:
         }
         self._pass_on([result for result in results if isinstance(result, Change)], moving)
         if self._holder:
-            self._hub.moved(
-                [result.record.ref for result in results if isinstance(result, Change) and _is_reopened(result, moving)]
-            )
+            changed = {result.record.ref for result in results if isinstance(result, Change)}
+            self._hub.moved([ref for ref in moving if ref in changed])
         return [_public(result) for result in results]
 
     def _step(self, item: Input, routes: Routes, at_ms: int) -> Step:
@@ -209,11 +208,6 @@ class Orders:
     def has_open_stream(self, ref: Ref) -> bool:
         """Whether the order's stream is open at this processor."""
         return self._hub.stream_of(ref) is not None
-
-
-def _is_reopened(change: Change, moving: Collection[Ref]) -> bool:
-    """Whether another processor may have the order's stream still."""
-    return change.expect is not None and change.record.ref in moving
 
 
 def _public(result: Change | Exception | None) -> Change | ServiceError | None:

@@ -321,19 +321,20 @@ class StreamHub:
         """The orders whose streams are here."""
         return list(self._streams)
 
-    def compare(self, refs: Iterable[Ref]) -> None:
+    def compare(self, refs: Iterable[Ref], *, is_reading: bool = False) -> None:
         """Compare these orders' streams with the store: end what another processor has, read on where there is more.
 
-        Raises `StoreUnavailable`.
+        Whoever ``is_reading`` them already need not be told to. Raises `StoreUnavailable`.
         """
         # Looked up before the read: a stream that is attached since then is a newer one, and not what was read of.
         streams = {ref: stream for ref in refs if (stream := self._streams.get(ref)) is not None}
-        for ref, record in self._store.get_many(streams).items():
-            order = order_of(record)
-            stream = streams[ref]
-            if order.holder not in ("", self._holder) or order.token > stream.token:
+        records = self._store.get_many(streams)
+        for ref, stream in streams.items():
+            # No record, or a lower token: the store has gone back to an older state, and with it this claim.
+            order = order_of(records[ref]) if ref in records else None
+            if order is None or order.holder not in ("", self._holder) or order.token != stream.token:
                 self._end(stream)
-            elif order.head_seq > stream.sent_seq:
+            elif order.head_seq > stream.sent_seq and not is_reading:
                 self._mark_if_live(stream)
 
     def _end(self, stream: Stream) -> None:
@@ -370,6 +371,8 @@ class StreamHub:
         by_ref = {stream.ref: stream for stream in streams}
         try:
             logs = self._store.entries_of_many({ref: s.sent_seq for ref, s in by_ref.items()}, limit=BATCH)
+            if self._holder:  # what another processor has by now sends nothing more here
+                self.compare(logs, is_reading=True)
         except ServiceError as error:
             log.warning("Events cannot be read from the store", action="stream.read_failed", reason=error.detail)
             for stream in streams:

@@ -66,6 +66,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         instance_id=instance_id,
         lease_s=settings.lease_s,
         on_end=lambda: hints.send(GONE, [instance_id]),
+        on_regain=tracking.doubt_all,
     )
     limit = OutboxLimit(store)
     peers = Peers(tracking, hints, instance_id=instance_id)

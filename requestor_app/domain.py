@@ -320,6 +320,21 @@ def take_over(snapshot: Snapshot, *, owner: str, now_ms: int, of: str | None = N
     return _change(before, after, now_ms, [entry])
 
 
+def reclaim(snapshot: Snapshot, *, owner: str, above: int, now_ms: int) -> Change | None:
+    """Claim one's own order anew, above a token that the store has forgotten; None when it is not one's own any more.
+
+    A store that fell back to an older state knows nothing of later claims, but the processor does.
+    """
+    if snapshot.record is None:
+        return None
+    before, order = _existing(snapshot)
+    if not order.is_unfinished or order.owner != owner or order.token > above:
+        return None
+    after = replace(order, token=above + 1, head=order.head + 1)
+    entry = Entry(after.head, f"claim:{after.token}", "taken_over", now_ms, {"token": after.token})
+    return _change(before, after, now_ms, [entry])
+
+
 def add_follow_up(snapshot: Snapshot, note: FollowUp, *, now_ms: int) -> Change | None:
     """Keep a note and put it into the outbox; None when the same note is there already.
 

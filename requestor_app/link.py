@@ -453,7 +453,20 @@ class Link:
             self._adopt_end(refused.ref, refused.snapshot)
         elif refused.refusal in (Refusal.UNAVAILABLE, Refusal.FENCED):
             # Fenced: most likely another instance has taken it over, which the record says.
-            self._owner.look_again(refused.ref)
+            if not (self._store.is_shared and refused.highest_token and self._reclaim(refused)):
+                self._owner.look_again(refused.ref)
+
+    def _reclaim(self, refused: Refused) -> bool:
+        """Claim an order again whose later claims a shared store has forgotten, as after a fail-over."""
+        decide = partial(
+            domain.reclaim, owner=self._instance_id, above=refused.highest_token, now_ms=now_ms()
+        )
+        change = self._store.update(Step(refused.ref, decide))
+        if change is None:
+            return False
+        self._tracking.track(order_of(change.record), now_ms())
+        self._owner.look_again(refused.ref)
+        return True
 
     def _adopt_end(self, ref: Ref, snapshot: Snapshot) -> None:
         tracked = self._tracking.find(ref)

@@ -114,7 +114,7 @@ class Orders:
         """
         at_ms = now_ms()
         slot = self._tracking.reserve(request.ref, fingerprint_of(request), at_ms)
-        if isinstance(slot, StreamView):
+        if isinstance(slot, StreamView) and self._supervisor.objection() is None:
             return self._refuse_duplicate(request)
         try:
             return self._claim(request, at_ms)

@@ -308,7 +308,16 @@ def _incoming(message: wire.TrunkDown) -> Incoming:
             case "refused":
                 refusal = _REFUSALS.get(response.refused.reason, Refusal.UNAVAILABLE)
                 snapshot = _snapshot_of(response.refused)
-                refused.append(Refused(ref, response.stream_id, refusal, response.refused.detail, snapshot))
+                refused.append(
+                    Refused(
+                        ref,
+                        response.stream_id,
+                        refusal,
+                        response.refused.detail,
+                        snapshot,
+                        response.refused.highest_token,
+                    )
+                )
             case "closed":
                 closed.append(Closed(ref, response.stream_id))
     return Incoming(

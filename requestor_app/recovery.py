@@ -26,8 +26,10 @@ LOOK_S = 0.5
 PATIENCE_S = 2.0
 #: After the store did not answer.
 AFTER_FAILURE_S = 2.0
-#: Between two looks for messages that nobody relays.
+#: Between two looks for messages that nobody relays, and at a part of this instance's own orders.
 LEFTOVERS_S = 5.0
+#: In so many looks every order of this instance is compared with its record.
+_PARTS = 4
 
 log = get_logger(__name__)
 
@@ -53,6 +55,7 @@ class Recovery:
         self._thread: threading.Thread | None = None
         #: Instances that own orders and hold no lease, by the time when that was first seen.
         self._gone: dict[str, float] = {}
+        self._part = 0
 
     # ---- the component
 
@@ -98,6 +101,7 @@ class Recovery:
                 if time.monotonic() - looked_s > LEFTOVERS_S:
                     looked_s = time.monotonic()
                     self._track_leftovers()
+                    self._compare()
             except ServiceError as error:
                 # When the store is back, the others need a moment to renew their leases.
                 self._stopping.wait(AFTER_FAILURE_S)
@@ -177,6 +181,19 @@ class Recovery:
     def _is_left_over(self, order: Order) -> bool:
         """Whether nobody relays for the order but this instance. Two that do would do no harm."""
         return not order.is_unfinished or order.owner == self._instance_id
+
+    # ---- a store that fell back to an older state
+
+    def _compare(self) -> None:
+        """Have those orders looked at again that this instance holds and the store gives to nobody, or to another."""
+        self._part = (self._part + 1) % _PARTS
+        refs = self._tracking.launched()[self._part :: _PARTS]
+        for start in range(0, len(refs), _PAGE):
+            part = refs[start : start + _PAGE]
+            records = self._store.get_many(part)
+            for ref in part:
+                if ref not in records or records[ref].owner != self._instance_id:
+                    self._supervisor.look_again(ref)
 
     def nudge(self, refs: Collection[Ref]) -> None:
         """Relay what another instance has put into the outboxes of these orders, as far as they are here."""

@@ -47,8 +47,9 @@ class Tracked:
         "token",
     )
 
-    def __init__(self, ref: Ref, fingerprint: int, since_ms: int) -> None:
+    def __init__(self, ref: Ref, fingerprint: int | None, since_ms: int) -> None:
         self.ref = ref
+        #: Tells contents apart; None when only the store knows.
         self.fingerprint = fingerprint
         self.state = StreamState.RESERVED
         self.since_ms = since_ms
@@ -192,6 +193,12 @@ class OrderTracking:
                 tracked.error = error
         return lost
 
+    def doubt_all(self) -> None:
+        """Let the store decide about every order: while this instance slept, others may have acted."""
+        with self._lock:
+            for tracked in self._orders.values():
+                tracked.fingerprint = None
+
     def stop(self, ref: Ref, token: int, *, drain: bool = False) -> None:
         """End the tracking of a run; with ``drain`` only its stream ends. A newer run is not touched."""
         with self._lock:
@@ -223,6 +230,11 @@ class OrderTracking:
                 for ref, tracked in self._orders.items()
                 if tracked.state is state and (since_ms is None or tracked.since_ms <= since_ms)
             ]
+
+    def launched(self) -> list[Ref]:
+        """The orders that have a launched stream."""
+        with self._lock:
+            return [ref for ref, tracked in self._orders.items() if tracked.state in LAUNCHED]
 
     def count(self, *states: StreamState) -> int:
         """How many tracked orders stand in one of the states."""

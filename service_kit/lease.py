@@ -26,9 +26,17 @@ class InstanceLease:
     name = "lease"
 
     def __init__(
-        self, store: Store, *, instance_id: str, lease_s: float, on_end: Callable[[], None] = lambda: None
+        self,
+        store: Store,
+        *,
+        instance_id: str,
+        lease_s: float,
+        on_end: Callable[[], None] = lambda: None,
+        on_regain: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        #: Is called before this instance may act again after its lease had lapsed.
+        self._on_regain = on_regain
         #: Is called once the lease is given back, for others to hear of it.
         self._on_end = on_end
         self._instance_id = instance_id
@@ -88,4 +96,6 @@ class InstanceLease:
         _RENEWING()
         asked_at = time.monotonic()
         self._store.renew_lease(self._instance_id, int(self._lease_s * 1000))
+        if self._held_until and not self.is_held:
+            self._on_regain()
         self._held_until = asked_at + self._lease_s * 2 / 3

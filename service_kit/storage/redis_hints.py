@@ -98,11 +98,13 @@ class RedisHints:
                 return
 
     def _publish(self, hints: dict[str, list[Any]]) -> None:
-        message = encode({"from": self._sender, "hints": hints})
         try:
+            message = encode({"from": self._sender, "hints": hints})
             self._link.client.execute_command("PUBLISH", self._channel, message)
         except (redis.RedisError, RedisClusterException, OSError, StoreUnavailable):
             self._stopping.wait(_PAUSE_S)  # lost; the next look at the store makes up for it
+        except Exception as error:
+            log.error("Hints could not be sent", action="hints.failed", exc_info=error)
 
     def _listen_on(self) -> None:
         while not self._stopping.is_set():
