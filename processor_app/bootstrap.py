@@ -55,6 +55,7 @@ from service_kit.rpc.options import Pulse
 from service_kit.rpc.probe import LoopbackProbe
 from service_kit.rpc.server import GrpcServer
 from service_kit.settings import load_settings
+from service_kit.storage.commands import store_commands
 from service_kit.storage.contract import Store
 from service_kit.storage.opening import folder_beside, hints_of, open_store
 from service_kit.version import VERSION
@@ -150,6 +151,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         app.register_blueprint(blueprint)
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
+    app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     app.cli.add_command(seller_commands(RestClient(settings.host, settings.port)))
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)

@@ -27,6 +27,7 @@ from service_kit.lifecycle import Lifecycle
 from service_kit.metrics import Metrics, add_common_metrics
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.settings import load_settings
+from service_kit.storage.commands import store_commands
 from service_kit.storage.contract import Store
 from service_kit.storage.opening import hints_of, open_store
 from service_kit.version import VERSION
@@ -114,6 +115,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     )
     app.register_blueprint(orders_blueprint)
     app.extensions["orders"] = orders
+    app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, queue_depth=lambda: web.queue_depth)

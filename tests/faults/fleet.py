@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Fleet:
         self._random = random.Random(seed)
         grpc_ports = [free_port() for _ in range(processors)]
         self.processors = [
-            self._services.processor(f"p{n}", PROCESSOR_GRPC_PORT=str(port), PROCESSOR_LINK_SECRET="s" * 40, **SENDING)
+            self._services.processor(f"p{n}", PROCESSOR_GRPC_PORT=str(port), PROCESSOR_LINK_SECRET="s" * 40)
             for n, port in enumerate(grpc_ports)
         ]
         targets = ",".join(f"127.0.0.1:{port}" for port in grpc_ports)
@@ -53,8 +54,8 @@ class Fleet:
             self._services.requestor(f"r{n}", REQUESTOR_PROCESSORS=targets) for n in range(requestors)
         ]
         for service in self.services:
-            own = {name: value for name, value in settings.items() if name.startswith(f"{service.prefix}_")}
-            service.settings |= own
+            own = {**settings, **SENDING}
+            service.settings |= {key: value for key, value in own.items() if key.startswith(f"{service.prefix}_")}
             service.settings |= {f"{service.prefix}_STORE": self.redis.url, f"{service.prefix}_LOG_FORMAT": "json"}
         self.deaths: Counter[str] = Counter()
         #: Instances that nobody starts again.
@@ -86,12 +87,12 @@ class Fleet:
         for service in self.services:
             eventually(service.is_ready, timeout_s=30, what=f"the {service.name}'s readiness")
         for requestor in self.requestors:
-            eventually(
-                lambda requestor=requestor: requestor.log.count('"trunk.connected"') >= len(self.processors),
-                what="the trunks",
-            )
+            eventually(partial(self._has_all_trunks, requestor), what="the trunks")
         self._keeping.set()
         self._keeper.start()
+
+    def _has_all_trunks(self, requestor: Service) -> bool:
+        return requestor.log.count('"trunk.connected"') >= len(self.processors)
 
     def _keep(self) -> None:
         while not self._over.wait(_LOOK_S):

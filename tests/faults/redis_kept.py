@@ -15,12 +15,13 @@ def read_redis(client: redis.Redis, prefix: str) -> dict[str, Kept]:
     found = {}
     for key in client.scan_iter(f"{{{prefix}:*}}:record:default/*", count=1000):
         tag, _, name = key.partition(b":record:")
-        value = client.get(key)
+        value: Any = client.get(key)
         if value is None:
             continue
         _, _, _, _, state, _, _, token, document = value.split(b"\0", 8)
         entries = []
-        for raw in client.lrange(tag + b":log:" + name, 0, -1):
+        log: Any = client.lrange(tag + b":log:" + name, 0, -1)
+        for raw in log:
             seq, entry_id, kind, fact = raw.split(b"\0", 3)
             entries.append((int(seq), entry_id.decode(), kind.decode(), json.loads(fact)[1]))
         found[name.decode().partition("/")[2]] = Kept(state.decode(), int(token), json.loads(document)[1], entries)
@@ -49,7 +50,7 @@ def owners_in(client: redis.Redis, prefix: str = "requestor") -> dict[str, str]:
     """The instance that owns each order that is not finished."""
     found = {}
     for key in client.scan_iter(f"{{{prefix}:*}}:record:default/*", count=1000):
-        value = client.get(key)
+        value: Any = client.get(key)
         if value is not None and (owner := value.split(b"\0", 8)[5]):
             found[key.partition(b":record:")[2].decode().partition("/")[2]] = owner.decode()
     return found

@@ -7,16 +7,17 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.e2e.conftest import eventually, note_body, order_body
+from tests.e2e.conftest import Service, eventually, note_body, order_body
 from tests.faults.fleet import Fleet
 from tests.faults.load import Load
 from tests.faults.redis_kept import owners_in, read_redis
@@ -67,6 +68,10 @@ def test_duplicates_at_every_instance_open_one_stream_each(fleet: Fleet) -> None
     assert {order_id: len(seen) for order_id, seen in fleet.openings().items()} == dict.fromkeys(orders, 1)
 
 
+def has_reached(load: Load, notes: int) -> bool:
+    return load.notes_acked >= notes
+
+
 def test_kills_of_instances_and_of_redis_lose_and_double_nothing(fleet: Fleet) -> None:
     seed = secrets.randbelow(2**31)
     print(f"seed {seed}")
@@ -78,8 +83,8 @@ def test_kills_of_instances_and_of_redis_lose_and_double_nothing(fleet: Fleet) -
     chance.shuffle(faults)
     struck = 0
     for fault in faults:
-        before = load.notes_acked
-        eventually(lambda before=before: load.notes_acked >= before + 10, timeout_s=60, what="work in flight")
+        goal = load.notes_acked + 10
+        eventually(partial(has_reached, load, goal), timeout_s=60, what="work in flight")
         load.check()
         struck += 1
         if fault == "redis":
@@ -116,6 +121,10 @@ def test_the_orders_of_a_killed_instance_live_again_elsewhere_in_time(fleet: Fle
         assert {kept.token for kept in read_redis(client, "requestor").values()} == {2}
 
 
+def have_all(fleet: Fleet, requestors: Sequence[Service], count: int) -> bool:
+    return sum(map(fleet.owned_open, requestors)) == count
+
+
 def test_a_rolling_restart_hands_every_order_over_within_a_second(fleet: Fleet) -> None:
     orders = [f"r-{n}" for n in range(150)]
     initiate(fleet, orders)
@@ -123,9 +132,7 @@ def test_a_rolling_restart_hands_every_order_over_within_a_second(fleet: Fleet) 
         fleet.retired.add(requestor)
         assert requestor.stop(timeout_s=15) == 0
         others = [other for other in fleet.requestors if other is not requestor]
-        eventually(
-            lambda others=others: sum(map(fleet.owned_open, others)) == len(orders), timeout_s=10, what="the hand-over"
-        )
+        eventually(partial(have_all, fleet, others, len(orders)), timeout_s=10, what="the hand-over")
         requestor.start()
         fleet.retired.discard(requestor)
     ended = sorted(moment(line) for line in fleet.lines(fleet.processors, "trunk.ended"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -53,8 +53,8 @@ class Group:
 
     def stop(self) -> None:
         """Stop everything."""
-        for parts in [*self.requestors, *self.processors]:
-            parts.lifecycle.stop()
+        for lifecycle in [parts.lifecycle for parts in self.requestors] + [parts.lifecycle for parts in self.processors]:
+            lifecycle.stop()
 
     def open_streams(self) -> dict[Ref, int]:
         """How many processors have a stream, by the order."""
@@ -270,7 +270,7 @@ def test_processors_that_share_a_store_must_share_the_secret_of_links(group: Gro
         build_processor(ProcessorSettings(store=group.redis_url, port=0, grpc_port=0))
 
 
-def posted(requestor: Requestor, body: dict[str, object], path: str = "initiate") -> tuple[int, str | None, float]:
+def posted(requestor: Requestor, body: Mapping[str, object], path: str = "initiate") -> tuple[int, str | None, float]:
     began_s = time.monotonic()
     answer = requestor.app.test_client().post(f"/api/v1/orders/{path}", json=body)
     return answer.status_code, answer.headers.get("Retry-After"), time.monotonic() - began_s
@@ -287,7 +287,8 @@ def test_without_redis_nothing_is_taken_and_all_heals_by_itself(
     away()
     body = {"order_req_id": "A2", "session_id": "s1", "notification_type": "none"}
     message = {"order_req_id": "A1", "follow_up_id": "n1", "audience": ["seller1"], "message": {"message": "hello"}}
-    for path, sent in (("initiate", body), ("followup", message)):
+    calls: list[tuple[str, Mapping[str, object]]] = [("initiate", body), ("followup", message)]
+    for path, sent in calls:
         status, retry_after, seconds = posted(requestor, sent, path)
         assert (status, retry_after) == (503, "1")
         assert seconds < 2
