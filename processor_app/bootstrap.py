@@ -107,8 +107,9 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     links = ReplyLinks(settings.public_url, lambda: settings.link_secret or secret_file.read(), settings.reply_link_s)
     if channels is None:
         channels = _channels(settings, folder)
-    members = Members(store, instance_id=instance_id, on_change=lambda: delivery.backlog.regroup())
-    delivery = _build_delivery(settings, store, hub, channels, links, members, hints)
+    members = Members(store, instance_id=instance_id)
+    delivery = _build_delivery(settings, store, hub, channels=channels, links=links, members=members, hints=hints)
+    members.follow(delivery.backlog.regroup)
     orders = Orders(store, hub, delivery.routes, delivery.backlog, holder=holder)
     _listen(hints, hub, members, delivery)
     pulse = Pulse(settings.keepalive_ms)
@@ -175,9 +176,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     )
 
 
-def _sharing(
-    store: Store, hub: StreamHub, members: Members, hints: Hints, instance_id: str
-) -> tuple[Component, ...]:
+def _sharing(store: Store, hub: StreamHub, members: Members, hints: Hints, instance_id: str) -> tuple[Component, ...]:
     """What a processor needs beside others over the same store."""
     if not store.is_shared:
         return ()
@@ -200,7 +199,7 @@ def _listen(hints: Hints, hub: StreamHub, members: Members, delivery: _Delivery)
 
     hints.listen(GROWN, lambda refs: hub.wake(_refs(refs)))
     hints.listen(MOVED, lambda refs: hub.compare(_refs(refs)))
-    hints.listen(CAME_OR_WENT, lambda instances: members.look_now())
+    hints.listen(CAME_OR_WENT, lambda _: members.look_now())
     hints.listen(DELIVERIES, deliver)
     hints.listen(SELLER, look_up)
 
@@ -224,6 +223,7 @@ def _build_delivery(
     settings: ProcessorSettings,
     store: Store,
     hub: StreamHub,
+    *,
     channels: Sequence[Channel],
     links: ReplyLinks,
     members: Members,

@@ -47,12 +47,12 @@ def open_stream(
     """
     before = snapshot.record
     if before is None:
-        return _begin_run(None, None, wish, routes, now_ms, holder)
+        return _begin_run(None, None, wish, routes, holder=holder, now_ms=now_ms)
     order = order_of(before)
     if wish.token < order.token or wish.run < order.run:
         raise Fenced("A newer owner holds this order.", highest_token=order.token)
     if wish.run > order.run:
-        return _begin_run(before, order, wish, routes, now_ms, holder)
+        return _begin_run(before, order, wish, routes, holder=holder, now_ms=now_ms)
     if wish.resume_after > order.head_seq:
         raise Diverged("The requestor has events that this processor does not know.")
     if order.ended is not None and wish.resume_after < order.head_seq:
@@ -73,7 +73,7 @@ def open_stream(
 
 
 def _begin_run(
-    before: Record | None, old: Order | None, wish: OpenStream, routes: Routes, now_ms: int, holder: str
+    before: Record | None, old: Order | None, wish: OpenStream, routes: Routes, *, holder: str, now_ms: int
 ) -> Change:
     if wish.resume_after > 0:
         raise Diverged("The requestor has events of a run that this processor does not know.")

@@ -81,7 +81,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         on_round=peers.tell if store.is_shared else _nothing,
     )
     recovery = Recovery(store, tracking, supervisor, instance_id=instance_id)
-    hints.listen(GONE, lambda instances: recovery.look_now())
+    hints.listen(GONE, lambda _: recovery.look_now())
     hints.listen(OUTBOX, lambda refs: recovery.nudge([Ref(*ref) for ref in refs]))
     hints.listen(PEER, peers.hear)
     trunks = [
@@ -95,7 +95,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         )
         for number, link in enumerate(supervisor.links, start=1)
     ]
-    orders = Orders(store, tracking, supervisor, limit, peers, hints, instance_id=instance_id)
+    orders = Orders(store, tracking, supervisor, limit, peers=peers, hints=hints, instance_id=instance_id)
     cleanup = Cleanup(partial(orders.purge, settings.retention_s), every_s=min(CLEANUP_S, settings.retention_s / 2))
     health = Health(
         {

@@ -451,22 +451,25 @@ class Link:
         )
         if refused.snapshot is not None:
             self._adopt_end(refused.ref, refused.snapshot)
-        elif refused.refusal in (Refusal.UNAVAILABLE, Refusal.FENCED):
+            return
+        if refused.refusal is Refusal.FENCED and self._store.is_shared:
+            self._reclaim(refused)
+        if refused.refusal in (Refusal.UNAVAILABLE, Refusal.FENCED):
             # Fenced: most likely another instance has taken it over, which the record says.
-            if not (self._store.is_shared and refused.highest_token and self._reclaim(refused)):
-                self._owner.look_again(refused.ref)
+            self._owner.look_again(refused.ref)
 
-    def _reclaim(self, refused: Refused) -> bool:
+    def _reclaim(self, refused: Refused) -> None:
         """Claim an order again whose later claims a shared store has forgotten, as after a fail-over."""
-        decide = partial(
-            domain.reclaim, owner=self._instance_id, above=refused.highest_token, now_ms=now_ms()
-        )
+        decide = partial(domain.reclaim, owner=self._instance_id, above=refused.highest_token, now_ms=now_ms())
         change = self._store.update(Step(refused.ref, decide))
-        if change is None:
-            return False
-        self._tracking.track(order_of(change.record), now_ms())
-        self._owner.look_again(refused.ref)
-        return True
+        if change is not None:
+            log.warning(
+                f"The store has forgotten claims of order {refused.ref.key}; claimed it anew",
+                action="order.reclaimed",
+                order_req_id=refused.ref.key,
+                token=change.record.token,
+            )
+            self._tracking.track(order_of(change.record), now_ms())
 
     def _adopt_end(self, ref: Ref, snapshot: Snapshot) -> None:
         tracked = self._tracking.find(ref)

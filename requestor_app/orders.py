@@ -86,9 +86,9 @@ class Orders:
         tracking: OrderTracking,
         supervisor: Supervisor,
         limit: OutboxLimit,
+        *,
         peers: Peers,
         hints: Hints,
-        *,
         instance_id: str,
     ) -> None:
         self._store = store

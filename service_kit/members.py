@@ -18,17 +18,17 @@ log = get_logger(__name__)
 
 
 class Members:
-    """Looks at the leases again and again, as a component; ``on_change`` is told when somebody came or went.
+    """Looks at the leases again and again, as a component.
 
     Over a store that is not shared there is nobody else, and nothing runs.
     """
 
     name = "members"
 
-    def __init__(self, store: Store, *, instance_id: str, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: Store, *, instance_id: str) -> None:
         self._store = store
         self._instance_id = instance_id
-        self._on_change = on_change
+        self._followers: list[Callable[[], None]] = []
         self._living: tuple[str, ...] = (instance_id,)
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -43,6 +43,10 @@ class Members:
         """Whether the order falls to this instance."""
         living = self._living
         return len(living) == 1 or chosen(ref, living) == self._instance_id
+
+    def follow(self, follower: Callable[[], None]) -> None:
+        """Be told when somebody came or went; before the start."""
+        self._followers.append(follower)
 
     # ---- the component
 
@@ -90,4 +94,5 @@ class Members:
         if found != self._living:
             log.info(f"{len(found)} instances share the store", action="members.changed", instances=len(found))
             self._living = found
-            self._on_change()
+            for follower in self._followers:
+                follower()

@@ -78,8 +78,8 @@ class Backlog:
         *,
         places: int,
         clock: Callable[[], int] = now_ms,
-        is_mine: Callable[[Ref], bool] = lambda ref: True,
-        tell: Callable[[Ref], None] = lambda ref: None,
+        is_mine: Callable[[Ref], bool] = lambda _: True,
+        tell: Callable[[Ref], None] = lambda _: None,
     ) -> None:
         self._schedule = schedule
         #: Whether this processor sends an order's deliveries, and how to tell the one that does of new ones.

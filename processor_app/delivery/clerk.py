@@ -37,7 +37,7 @@ class Clerk:
         routes: RouteFinder,
         backlog: Backlog,
         *,
-        is_mine: Callable[[Ref], bool] = lambda ref: True,
+        is_mine: Callable[[Ref], bool] = lambda _: True,
     ) -> None:
         self._store = store
         self._is_mine = is_mine

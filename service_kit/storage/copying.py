@@ -67,7 +67,9 @@ def differences(source: Store, target: Store, progress: Progress) -> list[str]:
     for start in range(0, len(refs), BATCH):
         part = refs[start : start + BATCH]
         ours, theirs = ({content.record.ref: content for content in _contents(s, part)} for s in (source, target))
-        found += [f"record {ref.key} of tenant {ref.tenant} differs" for ref in part if ours.get(ref) != theirs.get(ref)]
+        found += [
+            f"record {ref.key} of tenant {ref.tenant} differs" for ref in part if ours.get(ref) != theirs.get(ref)
+        ]
         progress(len(part))
     return found
 
@@ -104,7 +106,7 @@ def _entries(store: Store, ref: Ref) -> Iterator[Entry]:
 
 
 def _step(content: Content) -> Step:
-    def decide(snapshot: Snapshot) -> Change:
+    def decide(_: Snapshot) -> Change:
         return Change(None, content.record, content.entries, content.messages)
 
     return Step(content.record.ref, decide)

@@ -6,6 +6,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -48,11 +49,9 @@ class RedisHints:
 
     def send(self, topic: str, items: Sequence[Any]) -> None:
         """Tell the other instances; never waits."""
-        try:
+        with suppress(queue.Full):
             for item in items:
                 self._waiting.put_nowait((topic, item))
-        except queue.Full:
-            pass
 
     # ---- the component
 
@@ -73,10 +72,8 @@ class RedisHints:
             thread.join(timeout_s / 2)
 
     def _wake_sender(self) -> None:
-        try:
+        with suppress(queue.Full):  # then it is awake
             self._waiting.put_nowait(None)
-        except queue.Full:
-            pass  # it is awake
 
     def check(self) -> str | None:
         """None while both threads run; what they cannot do, the store's check tells."""

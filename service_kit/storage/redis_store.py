@@ -343,9 +343,7 @@ class RedisStore:
             found.append((place, ref_of(name), message_of(message_id, value)))
         return found
 
-    def _outbox_of_record(
-        self, wanted: MessageFilter, before: bytes, limit: int
-    ) -> list[tuple[bytes, Ref, Message]]:
+    def _outbox_of_record(self, wanted: MessageFilter, before: bytes, limit: int) -> list[tuple[bytes, Ref, Message]]:
         ref = Ref(wanted.tenant or "", wanted.key or "")
         name = name_of(ref)
         shard = RedisLink.shard_of(name)

@@ -29,7 +29,7 @@ ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 class Fleet:
-    """Instances of both services; ``requestor`` and ``processor`` are another one at each look, as behind a balancer."""
+    """Instances of both services; ``requestor`` and ``processor`` are another one at each look, as to a balancer."""
 
     def __init__(
         self,
@@ -50,9 +50,7 @@ class Fleet:
             for n, port in enumerate(grpc_ports)
         ]
         targets = ",".join(f"127.0.0.1:{port}" for port in grpc_ports)
-        self.requestors = [
-            self._services.requestor(f"r{n}", REQUESTOR_PROCESSORS=targets) for n in range(requestors)
-        ]
+        self.requestors = [self._services.requestor(f"r{n}", REQUESTOR_PROCESSORS=targets) for n in range(requestors)]
         for service in self.services:
             own = {**settings, **SENDING}
             service.settings |= {key: value for key, value in own.items() if key.startswith(f"{service.prefix}_")}

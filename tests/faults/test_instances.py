@@ -1,4 +1,4 @@
-"""Three requestors and two processors on one Redis, in the short form; ``FLEET=10`` makes the numbers ten times larger."""
+"""Three requestors and two processors on one Redis, in short; ``FLEET=10`` makes the numbers ten times larger."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ class Group:
 
     def stop(self) -> None:
         """Stop everything."""
-        for lifecycle in [parts.lifecycle for parts in self.requestors] + [parts.lifecycle for parts in self.processors]:
+        for lifecycle in [parts.lifecycle for parts in self.requestors] + [
+            parts.lifecycle for parts in self.processors
+        ]:
             lifecycle.stop()
 
     def open_streams(self) -> dict[Ref, int]:
@@ -132,7 +134,9 @@ def test_duplicates_at_all_instances_open_one_stream(two_and_two: Group) -> None
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(initiate, range(16))) == 1
     two_and_two.wait_for_streams([ref(1)])
-    (record,) = two_and_two.requestors[0].orders.page("default", states=(), session_id=None, cursor=None, limit=9).orders
+    (record,) = (
+        two_and_two.requestors[0].orders.page("default", states=(), session_id=None, cursor=None, limit=9).orders
+    )
     assert record.token == 1
 
 
@@ -246,8 +250,9 @@ def test_both_instances_tell_the_same_of_a_stream(two_and_two: Group) -> None:
 
     wait_until(lambda: told(second) == told(first) == [StreamState.OPEN] * 5, "the same")
     wait_until(
-        lambda: [r.orders.tracking_status("default", cursor=None, limit=1).open_streams for r in (first, second)]
-        == [5, 5],
+        lambda: (
+            [r.orders.tracking_status("default", cursor=None, limit=1).open_streams for r in (first, second)] == [5, 5]
+        ),
         "the same counts",
     )
 

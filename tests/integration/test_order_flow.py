@@ -16,8 +16,8 @@ from processor_app.domain import Close, OrderState
 from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor, build_requestor
 from requestor_app.domain import Acknowledgement, Event, Outcome
-from requestor_app.settings import RequestorSettings
 from requestor_app.link import Link
+from requestor_app.settings import RequestorSettings
 from requestor_app.tracking import StreamState
 from requestor_app.traffic import Incoming, Opened, Outgoing
 from service_kit.change import Ref
