@@ -51,14 +51,15 @@ class RedisServer:
         """A client of its own."""
         return redis.Redis("127.0.0.1", self.port, socket_timeout=10)
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def start(self, *first: str) -> None:
+        """Start it and wait until it answers; ``first`` stands before all options."""
         program = require_program("redis-server")
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        saving = [] if first else ["--save", ""]
+        command = [program, *first, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--save", "", *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command, *saving, *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         wait_until(self._is_up, "redis-server")
 
@@ -145,6 +146,44 @@ class RedisCluster:
         """The server that has a key."""
         slot = key_slot(key.encode())
         return self.servers[min(slot * len(self.servers) // _SLOTS, len(self.servers) - 1)]
+
+
+class Sentinel:
+    """A replica of a running server, and a Sentinel that makes it the master when that one dies."""
+
+    def __init__(self, master: RedisServer, folder: Path) -> None:
+        self._replica = RedisServer(folder / "replica", "--replicaof", "127.0.0.1", str(master.port))
+        self._master = master
+        self._folder = folder / "sentinel"
+        self._watcher = RedisServer(self._folder)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis+sentinel://127.0.0.1:{self._watcher.port}/orders"
+
+    def start(self) -> None:
+        """Start both."""
+        self._replica.start()
+        self._folder.mkdir()
+        config = self._folder / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor orders 127.0.0.1 {self._master.port} 1\n"
+            "sentinel down-after-milliseconds orders 500\nsentinel failover-timeout orders 3000\n",
+            encoding="ascii",
+        )
+        self._watcher.start(str(config), "--sentinel")
+
+    def wait_for_replica(self) -> None:
+        """Wait until the replica has what the master has, and the Sentinel knows it."""
+        with self._watcher.client as watcher, self._master.client as master, self._replica.client as replica:
+            wait_until(lambda: bool(watcher.execute_command("SENTINEL REPLICAS", "orders")), "the replica's discovery")
+            wait_until(lambda: master.dbsize() == replica.dbsize(), "the replication")
+
+    def kill(self) -> None:
+        """End both."""
+        self._watcher.kill()
+        self._replica.kill()
 
 
 def _is_whole(client: redis.Redis, size: int) -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from processor_app.bootstrap import Processor, build_processor
+from processor_app.delivery.channel import AttemptResult, Channel, Parcel, Seller, Verdict
+from processor_app.delivery.sellers import SellerWish
 from processor_app.domain import Answer, Reply
 from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor, build_requestor
@@ -34,10 +36,10 @@ class Group:
         self.requestors: list[Requestor] = []
         self.processors: list[Processor] = []
 
-    def add_processor(self) -> Processor:
+    def add_processor(self, channels: Sequence[Channel] | None = None) -> Processor:
         """Start one more processor."""
         settings = ProcessorSettings(store=self.redis_url, port=0, grpc_port=0, link_secret=SECRET)
-        made = build_processor(settings)
+        made = build_processor(settings, channels)
         made.lifecycle.start()
         self.processors.append(made)
         return made
@@ -222,6 +224,64 @@ def test_orders_of_a_dead_instance_are_spread_over_the_others(group: Group, monk
     group.wait_for_streams(refs)
     assert all(requestor.tracking.count(StreamState.OPEN) > 10 for requestor in others)
     assert {others[0].orders.get(name).token for name in refs} == {2}
+
+
+class Mailbox:
+    """A channel that keeps what it is to bring, and brings it as slowly as it is told."""
+
+    name = "email"
+
+    def __init__(self, *, takes_s: float = 0.0) -> None:
+        self.sent: list[tuple[str, int]] = []
+        self._takes_s = takes_s
+
+    def has_address(self, seller: Seller) -> bool:
+        return bool(seller.email)
+
+    def send(self, parcel: Parcel) -> AttemptResult:
+        self.sent.append((parcel.delivery_id, parcel.attempt))
+        time.sleep(self._takes_s)
+        return AttemptResult(Verdict.DELIVERED)
+
+
+def delivered(group: Group) -> int:
+    return group.processors[0].deliveries.counts().get("delivered", 0)
+
+
+def test_each_delivery_is_sent_by_one_processor_alone(group: Group) -> None:
+    mailbox = Mailbox()
+    for _ in range(2):
+        group.add_processor([mailbox])
+    requestor = group.add_requestor()
+    for number in range(40):
+        requestor.orders.initiate(replace(request(number), notification_type="email"))
+        requestor.orders.follow_up(note(number))
+    wait_until(lambda: group.processors[1].deliveries.counts() == {"waiting": 80}, "the deliveries")
+    wish = SellerWish("", "seller1@example.com", "", (), "en")
+    group.processors[1].sellers.put("default", "seller1", wish)
+    wait_until(lambda: delivered(group) == 80, "the release", timeout_s=5)
+    # And what comes while the seller is known: it is sent at once, wherever it was accepted.
+    for number in range(40, 60):
+        requestor.orders.initiate(replace(request(number), notification_type="email"))
+    wait_until(lambda: delivered(group) == 100, "the deliveries", timeout_s=3)
+    assert len(mailbox.sent) == len(set(mailbox.sent)) == 100
+    assert {attempt for _, attempt in mailbox.sent} == {1}
+
+
+def test_what_a_processor_has_not_sent_another_one_sends(group: Group) -> None:
+    slow, quick = Mailbox(takes_s=0.3), Mailbox()
+    first = group.add_processor([slow])
+    first.sellers.put("default", "seller1", SellerWish("", "seller1@example.com", "", (), "en"))
+    requestor = group.add_requestor()
+    for number in range(30):
+        requestor.orders.initiate(replace(request(number), notification_type="email"))
+    wait_until(lambda: len(slow.sent) > 2, "the first ones")
+    second = group.add_processor([quick])
+    first.lifecycle.stop()
+    group.processors.remove(first)
+    wait_until(lambda: second.deliveries.counts() == {"delivered": 30}, "the rest", timeout_s=8)
+    assert len(quick.sent) > 10
+    assert len(set(slow.sent) | set(quick.sent)) == len(slow.sent) + len(quick.sent) == 30
 
 
 def test_what_one_instance_has_written_every_other_reads(two_and_two: Group) -> None:

@@ -20,7 +20,7 @@ from service_kit.storage.redis_store import RedisStore
 from service_kit.storage.redis_url import RedisUrl, read_url
 from service_kit.storage.sqlite import SqliteStore
 from tests.contract.conftest import REF, entry, message, put, ref, step
-from tests.redis_servers import RedisServer, wait_until
+from tests.redis_servers import RedisServer, Sentinel, wait_until
 
 
 @pytest.fixture
@@ -210,6 +210,60 @@ def test_a_full_redis_says_so(server: RedisServer, store: RedisStore) -> None:
         client.config_set("maxmemory", "0")
     store.update(put())
     assert store.check() is None
+
+
+# ---- fail-over
+
+
+@pytest.fixture
+def sentinel(server: RedisServer, tmp_path: Path) -> Iterator[Sentinel]:
+    """A master, its replica, and a Sentinel that watches them."""
+    made = Sentinel(server, tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+def test_a_store_behind_sentinel_follows_the_master(server: RedisServer, sentinel: Sentinel) -> None:
+    store = RedisStore(read_url(sentinel.url), prefix="test")
+    store.start()
+    try:
+        store.update(put(entries=(entry(1),)))
+        sentinel.wait_for_replica()
+        server.kill()
+        wait_until(lambda: is_written(store), "the fail-over", timeout_s=20)
+        assert [e.seq for e in store.entries(REF)] == [1]
+        wait_until(lambda: store.check() is None, "readiness", timeout_s=3)
+    finally:
+        store.stop()
+
+
+def is_written(store: Store) -> bool:
+    try:
+        return store.update(put(ref(2))) is not None
+    except StoreUnavailable:
+        return False
+
+
+def test_a_replica_that_lags_forgets_writes_and_its_store_goes_on(server: RedisServer, tmp_path: Path) -> None:
+    """What a fail-over to a stale replica does: the floor and the record are those of before."""
+    replica = RedisServer(tmp_path / "replica", "--replicaof", "127.0.0.1", str(server.port))
+    replica.start()
+    store = opened(server)
+    try:
+        store.update(put(token=1))
+        with replica.client as client:
+            wait_until(lambda: client.dbsize() > 3, "the replica")
+            client.replicaof("NO", "ONE")
+        store.update(put(token=2))
+        stale = opened(replica)
+        record = stale.get(REF)
+        assert record is not None
+        assert record.token == 1
+        stale.stop()
+    finally:
+        store.stop()
+        replica.kill()
 
 
 # ---- the copy
