@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 import requests
 
+from proto import order_service_pb2 as wire
 from tests.e2e.conftest import Service, eventually, note_body, order_body
+from tests.faults.by_hand import claim, trunk_to
 from tests.faults.fleet import Fleet
 from tests.faults.load import Load
 from tests.faults.redis_kept import owners_in, read_redis
+from tests.integration.test_grpc import close_request, follow_up
 from tests.system import require_program
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -158,6 +161,20 @@ def ended_apart(ended: list[float]) -> float:
     return max((later - earlier for earlier, later in zip(ended[::2], ended[1::2], strict=False)), default=0.0)
 
 
+def acts_under_the_old_token(processor: Service, orders: Sequence[str]) -> None:
+    """What an owner that knows nothing of the takeover would do: three acts for each order, none of them accepted."""
+    with trunk_to(processor, "the old self") as (old, _):
+        old.send(
+            opens=[claim(order_id, 1) for order_id in orders],
+            follow_ups=[follow_up(order_id, follow_up_id="stale") for order_id in orders],
+            closes=[close_request(order_id, run=1) for order_id in orders],
+        )
+        refused = old.wait_for(len(orders), "streams", step="refused")
+        notes, closes = old.wait_for(len(orders), "follow_up_acks"), old.wait_for(len(orders), "close_acks")
+        assert {response.refused.reason for response in refused} == {wire.StreamRefused.FENCED}
+        assert {ack.outcome for ack in (*notes, *closes)} == {wire.OUTCOME_FENCED}
+
+
 def test_nothing_that_a_thawed_instance_does_counts(fleet: Fleet) -> None:
     orders = [f"f-{n}" for n in range(100)]
     initiate(fleet, orders, at=0)
@@ -175,6 +192,8 @@ def test_nothing_that_a_thawed_instance_does_counts(fleet: Fleet) -> None:
                 what="the relay",
             )
             before = read_redis(client, "processor")
+        for processor in fleet.processors:
+            acts_under_the_old_token(processor, orders)
     eventually(lambda: fleet.owned_open(frozen) == 0, timeout_s=20, what="the drop")
     eventually(lambda: frozen.log.count('"stream.dropped"') >= len(orders), timeout_s=20, what="the drops")
     time.sleep(2)

