@@ -181,7 +181,7 @@ def _sharing(store: Store, hub: StreamHub, members: Members, hints: Hints, insta
     if not store.is_shared:
         return ()
     lease = InstanceLease(
-        store, instance_id=instance_id, lease_s=LEASE_S, on_end=lambda: hints.send(CAME_OR_WENT, [instance_id])
+        store, instance_id=instance_id, lease_s=LEASE_S, on_change=lambda: hints.send(CAME_OR_WENT, [instance_id])
     )
     return hints, lease, members, Patrol(hub)
 

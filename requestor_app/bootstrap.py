@@ -37,8 +37,8 @@ from service_kit.web.server import WebServer
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 #: Between two runs of the cleanup; shorter with a shorter retention.
 CLEANUP_S = 600.0
-#: The topic of hints that an instance has given its lease back.
-GONE = "gone"
+#: The topic of hints that an instance has taken its lease, or given it back.
+CAME_OR_WENT = "came-or-went"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         store,
         instance_id=instance_id,
         lease_s=settings.lease_s,
-        on_end=lambda: hints.send(GONE, [instance_id]),
+        on_change=lambda: hints.send(CAME_OR_WENT, [instance_id]),
         on_regain=tracking.doubt_all,
     )
     limit = OutboxLimit(store)
@@ -81,7 +81,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         on_round=peers.tell if store.is_shared else _nothing,
     )
     recovery = Recovery(store, tracking, supervisor, instance_id=instance_id)
-    hints.listen(GONE, lambda _: recovery.look_now())
+    hints.listen(CAME_OR_WENT, lambda _: recovery.look_now())
     hints.listen(OUTBOX, lambda refs: recovery.nudge([Ref(*ref) for ref in refs]))
     hints.listen(PEER, peers.hear)
     trunks = [

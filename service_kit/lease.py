@@ -31,14 +31,14 @@ class InstanceLease:
         *,
         instance_id: str,
         lease_s: float,
-        on_end: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
         on_regain: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         #: Is called before this instance may act again after its lease had lapsed.
         self._on_regain = on_regain
-        #: Is called once the lease is given back, for others to hear of it.
-        self._on_end = on_end
+        #: Is called once the lease is taken, and once it is given back, for others to hear of it.
+        self._on_change = on_change
         self._instance_id = instance_id
         self._lease_s = lease_s
         self._held_until = 0.0
@@ -53,6 +53,7 @@ class InstanceLease:
     def start(self) -> None:
         """Take the lease and keep it. Raises `StoreUnavailable` when the store cannot give it."""
         self._renew()
+        self._on_change()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
@@ -66,7 +67,7 @@ class InstanceLease:
         self._held_until = 0.0
         try:
             self._store.end_lease(self._instance_id)
-            self._on_end()
+            self._on_change()
         except ServiceError as error:
             log.warning("The lease could not be given back", action="lease.end_failed", reason=error.detail)
 

@@ -5,7 +5,7 @@ When a name goes, only its work moves; when one comes, it takes its part from ea
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterable
 
 from service_kit.change import Ref
@@ -13,5 +13,9 @@ from service_kit.change import Ref
 
 def chosen(ref: Ref, names: Iterable[str]) -> str:
     """The one of the names that an order falls to. Raises `ValueError` when there is none."""
-    key = f"{ref.tenant}/{ref.key}".encode()
-    return max(names, key=lambda name: (zlib.crc32(key, zlib.crc32(name.encode())), name))
+    return max(names, key=lambda name: _weight(name, ref))
+
+
+def _weight(name: str, ref: Ref) -> bytes:
+    # A checksum would not do: those of names that are nearly the same depend on each other.
+    return hashlib.blake2b(f"{name} {ref.tenant}/{ref.key}".encode(), digest_size=8).digest()

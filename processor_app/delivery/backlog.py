@@ -126,12 +126,15 @@ class Backlog:
     def regroup(self) -> None:
         """Drop what falls to another processor by now, and have the store asked for what falls to this one."""
         with self._lock:
-            for item in [item for item in self._items.values() if not self._is_mine(item.lane.ref)]:
+            others = [item for item in self._items.values() if not self._is_mine(item.lane.ref)]
+            for item in others:
                 del self._items[item.delivery_id]
                 item.lane.door.drop(item)
                 self._offer(item.lane)
             self._errands.is_reload = True
             self._chores.notify()
+        for ref in {item.lane.ref for item in others}:  # it may have begun before these were made
+            self._tell(ref)
 
     def look_again(self, refs: Iterable[Ref]) -> None:
         """Have the store asked how these orders' deliveries stand."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,16 @@ import pytest
 from processor_app.bootstrap import Processor, build_processor
 from processor_app.delivery.channel import AttemptResult, Channel, Parcel, Seller, Verdict
 from processor_app.delivery.sellers import SellerWish
-from processor_app.domain import Answer, Reply
+from processor_app.domain import Answer, OpenStream, Reply
 from processor_app.settings import ProcessorSettings
+from processor_app.steps import open_stream
 from requestor_app.bootstrap import Requestor, build_requestor
 from requestor_app.domain import CloseKind, FollowUp, OrderRequest, OrderState
 from requestor_app.settings import RequestorSettings
 from requestor_app.tracking import StreamState
-from service_kit.change import Ref
+from service_kit.change import Ref, Step
 from service_kit.errors import StartRefused
-from tests.redis_servers import RedisServer, wait_until
+from tests.redis_servers import RedisCluster, RedisServer, wait_until
 
 SECRET = "s" * 40
 
@@ -126,6 +128,30 @@ def test_an_order_of_one_instance_is_followed_up_and_ended_at_another(two_and_tw
     wait_until(lambda: two_and_two.open_streams() == {}, "the stream's end")
 
 
+def test_instances_share_a_cluster(tmp_path: Path) -> None:
+    """The same over three nodes: hints reach everybody, wherever they are sent."""
+    cluster = RedisCluster(tmp_path)
+    cluster.start()
+    group = Group(cluster.url)
+    try:
+        for _ in range(2):
+            group.add_processor()
+        first, second = (group.add_requestor() for _ in range(2))
+        refs = [ref(number) for number in range(20)]
+        for number in range(20):
+            (first, second)[number % 2].orders.initiate(request(number))
+        group.wait_for_streams(refs)
+        for number in range(20):
+            (second, first)[number % 2].orders.follow_up(note(number))
+        wait_until(lambda: all(first.orders.get(name).unsent == 0 for name in refs), "the relay", timeout_s=2)
+        first.lifecycle.stop()
+        group.requestors.remove(first)
+        group.wait_for_streams(refs)
+    finally:
+        group.stop()
+        cluster.kill()
+
+
 def test_duplicates_at_all_instances_open_one_stream(two_and_two: Group) -> None:
     barrier = threading.Barrier(16)
 
@@ -217,7 +243,7 @@ def test_orders_of_a_dead_instance_are_spread_over_the_others(group: Group, monk
     group.wait_for_streams(refs)
     # As a kill would: the lease is not given back, and the connection breaks.
     monkeypatch.setattr(dead.store, "end_lease", lambda instance: None)
-    monkeypatch.setattr(dead.lease, "_on_end", lambda: None)
+    monkeypatch.setattr(dead.lease, "_on_change", lambda: None)
     dead.lifecycle.stop()
     group.requestors.remove(dead)
     wait_until(lambda: group._open_at_requestors() == 60, "the takeover", timeout_s=5)
@@ -315,6 +341,23 @@ def test_both_instances_tell_the_same_of_a_stream(two_and_two: Group) -> None:
         ),
         "the same counts",
     )
+
+
+def test_an_order_whose_later_claim_the_store_has_forgotten_is_claimed_above_it(group: Group) -> None:
+    """As after a fail-over to a stale replica: the processor has seen a higher token than the store knows."""
+    processor = group.add_processor()
+    requestor = group.add_requestor()
+    requestor.orders.initiate(request(1))
+    group.wait_for_streams([ref(1)])
+    step = partial(open_stream, wish=replace(WISH, token=7), routes={}, now_ms=1, holder=processor.hub._holder)
+    assert processor.store.update(Step(ref(1), step)) is not None
+    for outlet in processor.hub.outlets():
+        outlet.cut()
+    wait_until(lambda: requestor.orders.get(ref(1)).token == 8, "the new claim")
+    group.wait_for_streams([ref(1)])
+
+
+WISH = OpenStream(ref(1), "s1", "none", ("seller1",), None, token=1, stream_id="st", resume_after=1, run=1)
 
 
 def test_a_redis_that_evicts_is_refused(redis_server: RedisServer, group: Group) -> None:
