@@ -8,8 +8,9 @@ from requestor_app.bootstrap import build_requestor, create_app
 from requestor_app.settings import PREFIX, RequestorSettings
 from service_kit.errors import StartRefused
 from service_kit.failpoints import check_failpoints
-from service_kit.lifecycle import end_process, report_refusal, run_until_stopped
+from service_kit.lifecycle import Lifecycle, end_process, report_refusal, run_until_stopped
 from service_kit.logs import configure_logs, get_logger
+from service_kit.one_core import OneCore
 from service_kit.settings import load_settings, unknown_variables
 
 
@@ -31,7 +32,8 @@ def main() -> int:
         return report_refusal(refusal)
     for warning in unknown_variables(RequestorSettings, PREFIX):
         get_logger(__name__).warning(warning, action="settings.unknown")
-    return run_until_stopped(parts.lifecycle)
+    one_core = OneCore(is_wanted=settings.one_core)
+    return run_until_stopped(Lifecycle([one_core, *parts.lifecycle.components]))
 
 
 if __name__ == "__main__":

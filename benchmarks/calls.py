@@ -52,6 +52,12 @@ class Client:
 
     def send(self, call: Call) -> tuple[int, bytes]:
         """The status and the body of the answer. Raises `OSError` or `HTTPException` when there is none."""
+        try:
+            return self._send(call)
+        except http.client.RemoteDisconnected:
+            return self._send(call)  # a connection that was idle for long; servers close it after some seconds
+
+    def _send(self, call: Call) -> tuple[int, bytes]:
         body = None if call.body is None else json.dumps(call.body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:

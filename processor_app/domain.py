@@ -11,11 +11,11 @@ of this life are in `processor_app.steps`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from service_kit.change import Body, Change, Entry, Message, Record, Ref, Snapshot, next_version
 from service_kit.errors import Conflict, NotFound
+from service_kit.values import value
 
 
 class OrderState(StrEnum):
@@ -76,7 +76,7 @@ class IdTaken(Conflict):
     title = "The id is taken"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenStream:
     """A requestor's wish to hold the order's stream."""
 
@@ -91,7 +91,7 @@ class OpenStream:
     run: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FollowUp:
     """What the buyer adds to an order."""
 
@@ -105,7 +105,7 @@ class FollowUp:
     added_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Close:
     """The end of an order by one side: ``end`` is the state it leads to, ``by`` is "buyer" or "seller"."""
 
@@ -119,7 +119,7 @@ class Close:
     run: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """A seller's answer to the order, or to one follow-up when ``follow_up_id`` is not empty."""
 
@@ -133,7 +133,7 @@ class Reply:
     run: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Order:
     """An order as its record says it. ``run_start`` is the number of the last event before the present run.
 

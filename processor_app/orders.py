@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -21,6 +20,7 @@ from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
+from service_kit.values import value
 
 log = get_logger(__name__)
 
@@ -34,7 +34,7 @@ _COMPLETION_KEPT = failpoint("processor.complete.kept")
 Input: TypeAlias = OpenStream | FollowUp | Close
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OrderPage:
     """One page of orders, newest first."""
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from processor_app.domain import ENDS, order_of
@@ -21,6 +20,7 @@ from service_kit.failpoints import failpoint
 from service_kit.hints import Hints, NoHints
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
+from service_kit.values import value
 
 #: Events sent on one outlet and not acknowledged yet; above it the outlet waits for acknowledgements.
 WINDOW = 8_192
@@ -36,7 +36,7 @@ log = get_logger(__name__)
 _READ = failpoint("processor.events.read")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """The stream is open; the first event that follows has the number after ``resumes_after``."""
 
@@ -47,7 +47,7 @@ class Opened:
     resumes_after: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """The stream was not opened because of ``error``."""
 
@@ -56,7 +56,7 @@ class Refused:
     error: ServiceError
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Superseded:
     """Another opening took the stream's place."""
 
@@ -64,7 +64,7 @@ class Superseded:
     stream_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FollowUpAnswer:
     """What became of a follow-up; ``error`` is None when it is on disk."""
 
@@ -73,7 +73,7 @@ class FollowUpAnswer:
     error: ServiceError | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseAnswer:
     """What became of the close of a run; ``error`` is None when it is on disk."""
 
@@ -82,7 +82,7 @@ class CloseAnswer:
     error: ServiceError | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GoingAway:
     """The processor is about to stop."""
 
@@ -108,7 +108,7 @@ class Stream:
         self.final_seq: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Batch:
     """What goes out as one message: answers first, then events. Empty: nothing to send but a sign of life."""
 

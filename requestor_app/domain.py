@@ -10,12 +10,13 @@ The requestor's log has its own numbers; an entry that came as an event of the p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from service_kit.change import Body, Change, Entry, Message, Record, Ref, Snapshot, next_version
 from service_kit.errors import Conflict, Fenced, NotFound, TooMany
+from service_kit.values import value
 
 MAX_UNSENT_PER_ORDER = 1_000
 
@@ -102,7 +103,7 @@ class TooManyUnsent(TooMany):
     title = "Too many unsent follow-ups"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OrderRequest:
     """What a buyer asks for at initiate."""
 
@@ -113,7 +114,7 @@ class OrderRequest:
     details: Body | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FollowUp:
     """What a buyer adds to an order."""
 
@@ -125,7 +126,7 @@ class FollowUp:
     urls: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """One numbered fact that the processor sent."""
 
@@ -137,7 +138,7 @@ class Event:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Acknowledgement:
     """The processor's answer to a message of the outbox."""
 
@@ -147,7 +148,7 @@ class Acknowledgement:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Order:
     """An order as its record says it. ``applied_seq`` is the last event of the present run on disk, 0 when none.
 

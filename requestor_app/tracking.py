@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
 from enum import StrEnum
 
 from requestor_app.domain import Order, OrderRequest
 from service_kit.change import Ref
+from service_kit.values import value
 
 
 class StreamState(StrEnum):
@@ -66,7 +66,7 @@ class Tracked:
         self.sending = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamView:
     """A copy of how a stream stands."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
 from requestor_app.domain import Acknowledgement, CloseKind, Event, FollowUp, Order, OrderState
 from service_kit.change import Ref
+from service_kit.values import value
 
 
 class Refusal(StrEnum):
@@ -21,7 +22,7 @@ class Refusal(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opening:
     """A stream to open."""
 
@@ -29,7 +30,7 @@ class Opening:
     stream_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relay:
     """A follow-up to hand over, under the claim's token. ``sending`` grows when the order's messages begin again."""
 
@@ -39,7 +40,7 @@ class Relay:
     sending: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closing:
     """A close to hand over, under the claim's token."""
 
@@ -51,7 +52,7 @@ class Closing:
     sending: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """Everything that has queued up for the processor; empty: a sign of life."""
 
@@ -67,7 +68,7 @@ class Outgoing:
         return not (self.openings or self.relays or self.closings or self.acks)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """The processor opened a stream."""
 
@@ -76,7 +77,7 @@ class Opened:
     head_seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """Where an order stands at a processor that no longer keeps its events: how its run ended, with which event."""
 
@@ -85,7 +86,7 @@ class Snapshot:
     head_seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """The processor did not open a stream."""
 
@@ -99,7 +100,7 @@ class Refused:
     highest_token: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closed:
     """The processor ended a stream before its order."""
 
@@ -107,7 +108,7 @@ class Closed:
     stream_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Incoming:
     """One message of the processor."""
 

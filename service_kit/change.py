@@ -7,8 +7,10 @@ Both services keep the same three things per order. Every step of an order's lif
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple, TypeAlias
+
+from service_kit.values import value
 
 DEFAULT_TENANT = "default"
 
@@ -26,7 +28,7 @@ class Ref(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """The current state of one order.
 
@@ -45,7 +47,7 @@ class Record:
     updated_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One numbered fact of a record's log; ``entry_id`` is unique within the record."""
 
@@ -56,7 +58,7 @@ class Entry:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One message of a record's outbox.
 
@@ -77,7 +79,7 @@ class Message:
     created_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """What one step does to a record, atomically.
 
@@ -95,7 +97,7 @@ class Change:
     forget_through: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """What a step decides on: the record (None when there is none) and the entries and messages it asked for.
 
@@ -112,7 +114,7 @@ class Snapshot:
 Decide: TypeAlias = Callable[[Snapshot], Change | None]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Step:
     """One read-decide-write on one record. ``entry_ids`` and ``message_ids`` name what the decision needs to see."""
 

@@ -21,6 +21,8 @@ _log = get_logger(__name__)
 
 #: Windows delivers Ctrl+C only when the main thread wakes up, so no wait of it lasts longer than this.
 _WAKE_UP_S = 0.5
+#: The collector looks at new objects when there are so many more of them.
+_COLLECT_AFTER = 10_000
 
 
 class Component(Protocol):
@@ -167,12 +169,18 @@ def _wait_for_request() -> _StopRequest:
 
 @contextmanager
 def _collector_spared() -> Iterator[None]:
-    """Keep the garbage collector from walking through what a start has made: it stays, and there is much of it."""
+    """Keep the garbage collector from walking through what a start has made: it stays, and there is much of it.
+
+    And let it walk less often: nearly all that requests leave behind is freed by its last reference going.
+    """
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

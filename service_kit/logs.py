@@ -19,8 +19,10 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextvars import ContextVar, Token
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TextIO, TypeAlias, cast
 
 import structlog
@@ -29,8 +31,7 @@ from service_kit.times import now_ms, rfc3339
 
 Logger: TypeAlias = structlog.typing.FilteringBoundLogger
 
-bind_log_context = structlog.contextvars.bind_contextvars
-unbind_log_context = structlog.contextvars.unbind_contextvars
+_context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
 
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|cookie|credential|signature|api_?key", re.IGNORECASE)
 _MASK = "***"
@@ -44,6 +45,16 @@ def get_logger(name: str) -> Logger:
     return cast("Logger", structlog.get_logger(name))
 
 
+def bind_log_context(**keys: object) -> Token[Mapping[str, object]]:
+    """Put these keys on every line of this thread; `unbind_log_context` takes them away by what this answers."""
+    return _context.set({**_context.get(), **keys})
+
+
+def unbind_log_context(bound: Token[Mapping[str, object]]) -> None:
+    """Undo one `bind_log_context`."""
+    _context.reset(bound)
+
+
 def configure_logs(
     format: str = "console", level: str = "info", stream: TextIO | None = None, service: str = ""
 ) -> None:
@@ -54,14 +65,24 @@ def configure_logs(
     _output.use(stream if stream is not None else sys.stderr)
     renderer: _Renderer = _JsonRenderer(service) if format == "json" else _ConsoleRenderer()
     # In place: loggers that are in use already hold this very list.
-    _processors[:] = [structlog.contextvars.merge_contextvars, renderer]
+    _processors[:] = [renderer]
     structlog.configure(
         processors=_processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=type("_Logger", (_WithoutDetours, structlog.make_filtering_bound_logger(level)), {}),
         logger_factory=lambda *_: _output,
         cache_logger_on_first_use=True,
     )
     _configure_library_logs(renderer, level)
+
+
+class _WithoutDetours(structlog.BoundLoggerBase):
+    """Renders and writes at once: there is one processor, and structlog's way through a list takes longer than it."""
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, *_: object, **keys: Any) -> None:
+        keys["event"] = event
+        for renderer in self._processors:
+            line = renderer(None, method_name, {**self._context, **keys} if self._context else keys)
+            _output.msg(cast("str", line))
 
 
 class _Output:
@@ -118,6 +139,8 @@ class _Renderer:
         ts = rfc3339(now_ms())
         message = _text(event.pop("event", ""))
         trace = _trace(event.pop("exc_info")) if "exc_info" in event else ""
+        for key, value in _context.get().items():
+            event.setdefault(key, value)
         return self.render(ts, method, message, event, trace)
 
     def render(self, ts: str, level: str, message: str, keys: MutableMapping[str, Any], trace: str) -> str:
@@ -178,7 +201,6 @@ class _LibraryHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - wrong arguments of a library's log call must not hide what it says
             message = _text(record.msg)
         event = {"event": message, "action": "library", "logger": record.name, "exc_info": record.exc_info}
-        structlog.contextvars.merge_contextvars(None, "", event)
         level = _LEVELS_OF_LIBRARIES.get(record.levelno // 10 * 10, "info")
         _output.msg(self._renderer(None, level, event))
 

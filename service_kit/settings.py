@@ -225,4 +225,4 @@ def _shown(default: object) -> str:
         return "on" if default else "off"
     if isinstance(default, tuple):
         return ",".join(_shown(item) for item in default)
-    return f"{default:g}" if isinstance(default, float) else str(default)
+    return f"{default:.15g}" if isinstance(default, float) else str(default)

@@ -12,6 +12,7 @@ from processor_app.domain import Answer, OrderState
 from service_kit import rules
 from service_kit.web.schemas import (
     CheckedText,
+    ChoiceField,
     IdField,
     ListQuerySchema,
     PatternField,
@@ -28,9 +29,7 @@ class ReplySchema(StrictSchema):
     """A seller's answer to the order, or to one follow-up."""
 
     seller_id = IdField(required=True, metadata={"example": "seller1"})
-    answer = fields.String(
-        required=True, validate=validate.OneOf([str(answer) for answer in Answer]), metadata={"example": "accepted"}
-    )
+    answer = ChoiceField(Answer, required=True, metadata={"example": "accepted"})
     message = TextField(max_length=rules.MAX_TEXT, load_default="")
     follow_up_id = IdField(load_default="")
     reply_id = IdField(metadata={"description": "Names the reply; repeating it has no second effect."})
@@ -63,7 +62,7 @@ class CompletedSchema(StrictSchema):
 class OrderQuerySchema(ListQuerySchema):
     """Which orders to list."""
 
-    state = fields.String(validate=validate.OneOf([str(state) for state in OrderState]))
+    state = ChoiceField(OrderState)
     session_id = IdField()
 
 
@@ -135,7 +134,7 @@ class SellerWishSchema(StrictSchema):
         _webhook_fault, load_default="", metadata={"maxLength": rules.MAX_URL, "example": "https://one.example/hook"}
     )
     channels = fields.List(
-        fields.String(validate=validate.OneOf(CHANNELS)),
+        ChoiceField(CHANNELS),
         load_default=list,
         validate=validate.Length(max=len(CHANNELS)),
         metadata={"description": "Channels that the seller wants beside the one that an order names."},
@@ -197,7 +196,7 @@ class SellerHistorySchema(StrictSchema):
 class DeliveryQuerySchema(ListQuerySchema):
     """Which deliveries to list."""
 
-    state = fields.String(validate=validate.OneOf([str(state) for state in DeliveryState]))
+    state = ChoiceField(DeliveryState)
     seller_id = IdField()
     order_req_id = IdField()
 
@@ -205,9 +204,7 @@ class DeliveryQuerySchema(ListQuerySchema):
 class RetrySchema(StrictSchema):
     """Which deliveries to send again; without a body all that are dead."""
 
-    state = fields.String(
-        validate=validate.OneOf([str(state) for state in RETRYABLE]), load_default=str(DeliveryState.DEAD)
-    )
+    state = ChoiceField(RETRYABLE, load_default=str(DeliveryState.DEAD))
     seller_id = IdField()
     order_req_id = IdField()
     created_from = TimeField(metadata={"description": "Those that were made at this time or later."})

@@ -6,14 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow import ValidationError, fields, validate
 
 from requestor_app.domain import OrderState
 from service_kit import rules
+from service_kit.errors import FieldError
 from service_kit.web.schemas import (
     MAX_PAGE,
+    ChoiceField,
     HttpUrlField,
     IdField,
+    IdListField,
     ListQuerySchema,
     PatternField,
     QueryIntegerField,
@@ -27,10 +30,8 @@ def _details_fit(details: Mapping[str, Any]) -> None:
         raise ValidationError(f"must be at most {rules.MAX_DETAILS} characters long as JSON")
 
 
-def _audience_fits(sellers: list[str]) -> None:
-    fault = rules.audience_fault(sellers)
-    if fault is not None:
-        raise ValidationError(fault)
+def _named_audience_fault(sellers: list[str]) -> str | None:
+    return rules.audience_fault(sellers) if sellers else "must name a seller"
 
 
 class InitiateSchema(StrictSchema):
@@ -38,12 +39,8 @@ class InitiateSchema(StrictSchema):
 
     order_req_id = IdField(required=True, metadata={"example": "TEST001"})
     session_id = IdField(required=True, metadata={"example": "sess_test_001"})
-    notification_type = fields.String(
-        required=True, validate=validate.OneOf(rules.NOTIFICATION_TYPES), metadata={"example": "email"}
-    )
-    audience = fields.List(
-        IdField(), load_default=list, validate=_audience_fits, metadata={"maxItems": rules.MAX_AUDIENCE}
-    )
+    notification_type = ChoiceField(rules.NOTIFICATION_TYPES, required=True, metadata={"example": "email"})
+    audience = IdListField(rules.audience_fault, load_default=list, metadata={"maxItems": rules.MAX_AUDIENCE})
     details = fields.Dict(keys=fields.String(), load_default=None, validate=_details_fit)
 
 
@@ -63,12 +60,10 @@ class MessageSchema(StrictSchema):
     message_type = PatternField(rules.KIND_PATTERN, rules.KIND_RULE, load_default="text")
     message = TextField(max_length=rules.MAX_TEXT, load_default="")
 
-    @validates_schema(skip_on_field_errors=True)
-    def says_something(self, data: Mapping[str, Any], **_: Any) -> None:
-        """Refuse a message with neither text nor links."""
+    def fault(self, data: Mapping[str, Any]) -> FieldError | None:
+        """A message has a text or links."""
         fault = rules.message_fault(data["message"], data["urls"])
-        if fault is not None:
-            raise ValidationError(fault, "message")
+        return None if fault is None else FieldError("message", fault)
 
 
 class FollowUpSchema(StrictSchema):
@@ -76,11 +71,10 @@ class FollowUpSchema(StrictSchema):
 
     order_req_id = IdField(required=True, metadata={"example": "TEST001"})
     follow_up_id = IdField(metadata={"description": "Names the follow-up; repeating it has no second effect."})
-    audience = fields.List(
-        IdField(),
+    audience = IdListField(
+        _named_audience_fault,
         required=True,
-        validate=[validate.Length(min=1), _audience_fits],
-        metadata={"maxItems": rules.MAX_AUDIENCE, "example": ["seller1", "seller2"]},
+        metadata={"minItems": 1, "maxItems": rules.MAX_AUDIENCE, "example": ["seller1", "seller2"]},
     )
     message = fields.Nested(MessageSchema, required=True)
 
@@ -151,7 +145,7 @@ class TrackedOrderSchema(StrictSchema):
 class OrderQuerySchema(ListQuerySchema):
     """Which orders to list."""
 
-    state = fields.String(validate=validate.OneOf([str(state) for state in OrderState]))
+    state = ChoiceField(OrderState)
     session_id = IdField()
 
 
@@ -178,7 +172,7 @@ class OrderListSchema(StrictSchema):
 class StreamSchema(StrictSchema):
     """How the order's stream stands."""
 
-    state = fields.String(required=True, validate=validate.OneOf(["connecting", "open", "closed"]))
+    state = ChoiceField(["connecting", "open", "closed"], required=True)
     since = fields.String(required=True, allow_none=True)
     last_error = fields.String(required=True, allow_none=True)
 
@@ -188,7 +182,7 @@ class OrderNoteSchema(TrackedNoteSchema):
 
     message = fields.String(required=True)
     urls = fields.List(fields.String(), required=True)
-    relay_state = fields.String(required=True, validate=validate.OneOf(["pending", "relayed", "set_aside"]))
+    relay_state = ChoiceField(["pending", "relayed", "set_aside"], required=True)
     last_error = fields.String(required=True, allow_none=True)
 
 
@@ -240,7 +234,7 @@ class EventSchema(StrictSchema):
     seq = fields.Integer(required=True)
     kind = fields.String(required=True)
     at = fields.String(required=True)
-    origin = fields.String(required=True, validate=validate.OneOf(["requestor", "processor"]))
+    origin = ChoiceField(["requestor", "processor"], required=True)
     processor_seq = fields.Integer(required=True, allow_none=True)
     data = fields.Dict(required=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import secrets
 import time
@@ -10,13 +11,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from flask.json.provider import DefaultJSONProvider
 
 from service_kit.health import Health
 from service_kit.logs import bind_log_context, get_logger, unbind_log_context
 from service_kit.metrics import Metrics
 from service_kit.web.common import CommonResources, create_common_blueprint
 from service_kit.web.json_body import MAX_BODY_BYTES
+from service_kit.web.lean_flask import LeanFlask
 from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
 
 if TYPE_CHECKING:
@@ -41,14 +42,11 @@ def create_base_app(
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Flask:
     """An app with everything that is the same in both services; it starts nothing."""
-    app = Flask(import_name, static_folder=None)
+    app = LeanFlask(import_name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     # There is one way to write a URL: a redirect to it would repeat what the caller wrote.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
-    if isinstance(app.json, DefaultJSONProvider):
-        app.json.sort_keys = False
-        app.json.compact = True
     register_problem_handlers(app)
     app.register_blueprint(create_common_blueprint(CommonResources(health, title, version, metrics)))
     app.wsgi_app = _Envelope(app.wsgi_app)  # type: ignore[method-assign] # as Flask's documentation wraps an app
@@ -72,17 +70,18 @@ class _Envelope:
         environ[REQUEST_ID_KEY] = request_id
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            headers += [("X-Request-ID", request_id), ("X-Content-Type-Options", "nosniff")]
             # An answer is the state of this moment; a view that knows better says so itself.
-            if not any(name.lower() == "cache-control" for name, _ in headers):
+            if "cache-control" not in {name.lower() for name, _ in headers}:
                 headers.append(("Cache-Control", "no-store"))
-            took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
-            path = environ.get(LOGGED_PATH_KEY, environ["PATH_INFO"])
-            _log.debug(f"{environ['REQUEST_METHOD']} {path} {status}", action="http.request", took_ms=took_ms)
+            headers += [("X-Request-ID", request_id), ("X-Content-Type-Options", "nosniff")]
+            if _log.is_enabled_for(logging.DEBUG):
+                took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
+                path = environ.get(LOGGED_PATH_KEY, environ["PATH_INFO"])
+                _log.debug(f"{environ['REQUEST_METHOD']} {path} {status}", action="http.request", took_ms=took_ms)
             return start_response(status, headers, exc_info)
 
-        bind_log_context(request_id=request_id)
+        bound = bind_log_context(request_id=request_id)
         try:
             return self._wsgi_app(environ, start)
         finally:
-            unbind_log_context("request_id")
+            unbind_log_context(bound)

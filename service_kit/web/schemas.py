@@ -8,11 +8,12 @@ A view loads with a schema, calls one service method, and dumps::
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 from flask import request
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, missing, validate, validates_schema
 
 from service_kit.errors import FieldError, InvalidInput
 from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
@@ -27,10 +28,46 @@ _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 class StrictSchema(Schema):
-    """A schema that refuses unknown fields."""
+    """A schema that refuses unknown fields; what holds between fields is said by `fault`, not by a hook."""
 
     class Meta:  # noqa: D106 - the options of the schema
         unknown = RAISE
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._has_further_hooks = self._hooks != StrictSchema._hooks
+
+    def fault(self, data: Mapping[str, Any]) -> FieldError | None:  # noqa: ARG002 - for schemas with such a rule
+        """What is wrong with fields that are good each by itself, or None."""
+        return None
+
+    @validates_schema(skip_on_field_errors=True)
+    def _has_no_fault(self, data: Mapping[str, Any], **_: Any) -> None:
+        if (found := self.fault(data)) is not None:
+            raise ValidationError(found.message, found.pointer)
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """The document as it is read. A good one is spared what marshmallow does to find each fault."""
+        if type(data) is dict and not self._has_further_hooks and not any(options.values()):
+            with suppress(ValidationError):
+                return self._load_good(data)
+        return super().load(data, **options)
+
+    def _load_good(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Like `load`; raises a `ValidationError` that says nothing when there is any fault."""
+        loaded: dict[str, Any] = {}
+        known = 0
+        for name, field in self.load_fields.items():
+            if name in data:
+                known += 1
+                loaded[name] = field.deserialize(data[name], name, data)
+            elif field.required:
+                raise ValidationError("")
+            elif (default := field.load_default) is not missing:
+                loaded[name] = default() if callable(default) else default
+        if known != len(data) or self.fault(loaded) is not None:
+            raise ValidationError("")
+        return loaded
 
 
 class CheckedText(fields.String):
@@ -39,6 +76,14 @@ class CheckedText(fields.String):
     def __init__(self, fault: Callable[[str], str | None], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._fault = fault
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """The text. A good one, as nearly all are, is spared what marshmallow does to find a fault."""
+        if type(value) is str and not self.validators and self._fault(value) is None:
+            return value
+        return super().deserialize(value, attr, data, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -79,12 +124,49 @@ class IdField(PatternField):
         super().__init__(ID_PATTERN, ID_RULE, **kwargs)
 
 
+def _is_id(value: object) -> bool:
+    return type(value) is str and ID_PATTERN.fullmatch(value) is not None
+
+
+class IdListField(fields.List[str]):
+    """A list of identifiers with a rule for the whole: a function that answers what is wrong with it, or None."""
+
+    def __init__(self, fault: Callable[[list[str]], str | None], **kwargs: Any) -> None:
+        def check(ids: list[str]) -> None:
+            if (found := fault(ids)) is not None:
+                raise ValidationError(found)
+
+        super().__init__(IdField(), validate=check, **kwargs)
+        self._list_fault = fault
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """The list. A good one is spared what marshmallow does to find each fault."""
+        if type(value) is list and all(map(_is_id, value)) and self._list_fault(value) is None:
+            return value
+        return super().deserialize(value, attr, data, **kwargs)
+
+
 class HttpUrlField(CheckedText):
     """An http or https URL with a host and without user and password."""
 
     def __init__(self, **kwargs: Any) -> None:
         shown = {"maxLength": MAX_URL, "format": "uri"}
         super().__init__(url_fault, metadata=shown | kwargs.pop("metadata", {}), **kwargs)
+
+
+class ChoiceField(CheckedText):
+    """One text out of a few."""
+
+    def __init__(self, choices: Iterable[str], **kwargs: Any) -> None:
+        one_of = tuple(str(choice) for choice in choices)
+        rule = f"Must be one of: {', '.join(one_of)}."
+
+        def fault(text: str) -> str | None:
+            return None if text in one_of else rule
+
+        super().__init__(fault, metadata={"enum": list(one_of)} | kwargs.pop("metadata", {}), **kwargs)
 
 
 class IntegerField(fields.Integer):

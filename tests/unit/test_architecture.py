@@ -36,7 +36,7 @@ PROCESSOR_DOMAIN = (
     "processor_app.delivery.sellers",
 )
 #: What a domain module needs of the kit; all of it is pure.
-PURE_KIT = ("service_kit.errors", "service_kit.change", "service_kit.times", "service_kit.rules")
+PURE_KIT = ("service_kit.errors", "service_kit.change", "service_kit.times", "service_kit.values", "service_kit.rules")
 
 REQUESTOR_VIEWS = ("requestor_app.api", "requestor_app.console")
 PROCESSOR_VIEWS = ("processor_app.api", "processor_app.replies.page")

@@ -146,9 +146,9 @@ def test_no_value_makes_a_log_call_fail(log_format):
 
 def test_the_context_of_the_thread_stands_on_every_line(log_format):
     def write(log) -> None:
-        bind_log_context(request_id="req1")
+        bound = bind_log_context(request_id="req1")
         log.info("with")
-        unbind_log_context("request_id")
+        unbind_log_context(bound)
         log.info("without")
 
     with_context, without = lines_of(log_format, write)
