@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -69,6 +70,9 @@ STILL_BUSY_S = 10.0
 INTERRUPTED = 130
 
 DEMO_FOLDER = "data/demo"
+#: Where a Redis of our own keeps what several instances share, and how many instances there may be.
+REDIS_FOLDER = "data/redis"
+MAX_INSTANCES = 16
 #: Says that a folder is the demo's, and is locked while one runs there.
 DEMO_MARK = "demo.lock"
 #: Short pauses, so that a delivery is dead while the newcomer still looks.
@@ -432,21 +436,113 @@ def first_calls(base: str, *, powershell: bool) -> str:
     return "\n".join([initiate, f"{curl} {orders}/tracking/status", f"{curl} {orders}/TEST001"])
 
 
-def up(python: Path, progress: Progress) -> int:
-    """Run both services until Ctrl+C or SIGTERM."""
-    processor = Service("processor", Address.of("PROCESSOR", 8005, os.environ))
-    requestor = Service("requestor", Address.of("REQUESTOR", 8004, os.environ))
-    grpc = Address.of("PROCESSOR", 50052, os.environ, "GRPC_PORT")
+class RedisServer:
+    """A redis-server as a child process, over files in a folder; it has on disk what it has answered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = Address("127.0.0.1", 6379).or_free()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, as a store's URL."""
+        return f"redis://{self.address.host}:{self.address.port}/0"
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        program = shutil.which("redis-server")
+        if program is None:
+            raise Fault("--redis needs the program redis-server, or the URL of a Redis that runs: --redis redis://host")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own_group: dict[str, Any] = {} if sys.platform == "win32" else {"start_new_session": True}
+        with (self.folder / "redis.log").open("ab") as log:
+            self._child = subprocess.Popen(
+                [
+                    *(program, "--bind", self.address.host, "--port", str(self.address.port)),
+                    *("--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **own_group,
+            )
+        while not self.address.is_taken():
+            if self._child.poll() is not None:
+                raise Fault(f"redis-server ended; {self.folder / 'redis.log'} says why")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Ask it to end, and wait for it."""
+        if self._child is not None:
+            self._child.terminate()
+            try:
+                self._child.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+
+
+def link_secret(folder: Path) -> str:
+    """What all processors sign reply links with; made once."""
+    file = folder / "link-secret"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32), encoding="ascii")
+    return file.read_text(encoding="ascii").strip()
+
+
+def instances_of(count: int, redis_url: str | None) -> list[Service]:
+    """The services of ``up``, processors first: the first of each at its usual place, the others at free ports."""
+    processors = [Address.of("PROCESSOR", 8005, os.environ)]
+    requestors = [Address.of("REQUESTOR", 8004, os.environ)]
+    grpcs = [Address.of("PROCESSOR", 50052, os.environ, "GRPC_PORT")]
     # An older run would answer in the place of ours.
     for variable, address in (
-        ("PROCESSOR_PORT", processor.address),
-        ("PROCESSOR_GRPC_PORT", grpc),
-        ("REQUESTOR_PORT", requestor.address),
+        ("PROCESSOR_PORT", processors[0]),
+        ("PROCESSOR_GRPC_PORT", grpcs[0]),
+        ("REQUESTOR_PORT", requestors[0]),
     ):
         if address.is_taken():
             raise Fault(f"port {address.port} is in use; stop what uses it, or set {variable} to another port")
-    services = (processor, requestor)
+    if redis_url is None:
+        return [Service("processor", processors[0]), Service("requestor", requestors[0])]
+    for addresses in (processors, grpcs, requestors):
+        addresses += [addresses[0]._replace(port=0).or_free() for _ in range(count - 1)]
+    shared = child_environment()
+    shared.setdefault("PROCESSOR_LINK_SECRET", link_secret(ROOT / REDIS_FOLDER))
+    shared |= {"PROCESSOR_STORE": redis_url, "REQUESTOR_STORE": redis_url}
+    shared["REQUESTOR_PROCESSORS"] = ",".join(f"{grpc.host}:{grpc.port}" for grpc in grpcs)
+    return [
+        *(
+            Service(
+                "processor",
+                address,
+                environment={**shared, "PROCESSOR_PORT": str(address.port), "PROCESSOR_GRPC_PORT": str(grpc.port)},
+            )
+            for address, grpc in zip(processors, grpcs, strict=True)
+        ),
+        *(
+            Service("requestor", address, environment={**shared, "REQUESTOR_PORT": str(address.port)})
+            for address in requestors
+        ),
+    ]
+
+
+def up(python: Path, progress: Progress, *, instances: int = 1, redis: str | None = None) -> int:
+    """Run both services until Ctrl+C or SIGTERM; with ``redis`` (a URL, or "" for our own) any number."""
+    if not 1 <= instances <= MAX_INSTANCES:
+        raise Fault(f"--instances must be from 1 to {MAX_INSTANCES}", 2)
+    if instances > 1 and redis is None:
+        raise Fault("several instances share their store: use --instances together with --redis", 2)
+    server = RedisServer(ROOT / REDIS_FOLDER) if redis == "" else None
+    services: list[Service] = []
     try:
+        if server is not None:
+            progress("starting redis-server")
+            server.start()
+        services = instances_of(instances, redis if server is None else server.url)
         for service in services:
             progress(f"starting {service.name}")
             service.start(python)
@@ -454,15 +550,20 @@ def up(python: Path, progress: Progress) -> int:
         say("")
         for service in services:
             say(f"{service.name}: {service.address.url}  (API: {service.address.url}/docs)")
+        if server is not None:
+            say(f"redis: {server.url}")
+        requestor = next(service for service in services if service.name == "requestor")
         say("\nTry in another terminal:\n")
         say(first_calls(requestor.address.url, powershell=sys.platform == "win32"))
-        say("\nCtrl+C stops both.\n")
+        say("\nCtrl+C stops both.\n" if len(services) == 2 else "\nCtrl+C stops all.\n")
         watch(services)
     except KeyboardInterrupt:
         say("stopping")
     finally:
         for service in reversed(services):
             service.stop()
+        if server is not None:
+            server.stop()
     say("stopped")
     return 0
 
@@ -668,7 +769,11 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="leave the virtual environment as it is; without one, use the Python that runs this",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("up", help="start both services; Ctrl+C stops them")
+    with_instances = commands.add_parser("up", help="start both services; Ctrl+C stops them")
+    with_instances.add_argument("--instances", type=int, default=1, metavar="N", help="so many of each; needs --redis")
+    with_instances.add_argument(
+        "--redis", nargs="?", const="", metavar="URL", help="keep everything in this Redis, or in one of our own"
+    )
     with_once = commands.add_parser("demo", help="show what the services do, on data of their own; Ctrl+C ends it")
     with_once.add_argument("--once", action="store_true", help="end when everything is shown")
     with_once.add_argument("--data", metavar="FOLDER", default=DEMO_FOLDER, help=f"instead of {DEMO_FOLDER}")
@@ -696,7 +801,7 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
     else:
         python = prepare(venv, requirements, progress)
     if options.command == "up":
-        return up(python, progress)
+        return up(python, progress, instances=options.instances, redis=options.redis)
     if options.command == "demo":
         return demo(python, progress, ROOT / options.data, once=options.once)
     if options.command == "lint":

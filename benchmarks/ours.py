@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.calls import Call
-from benchmarks.contender import Pair, python
+from benchmarks.calls import Address, Call, wait_until
+from benchmarks.contender import START_S, Pair, python
 from benchmarks.paths import ROOT
-from benchmarks.processes import Process
+from benchmarks.processes import Process, free_port
 
 #: The store's URL; ``{folder}`` and ``{role}`` are filled in.
 SQLITE = "sqlite:///{folder}/{role}.db"
@@ -49,3 +51,43 @@ class Ours(Pair):
 
     def _is_connected(self) -> bool:
         return self._front_client.answers(Call("/readyz")) and self._back_client.answers(Call("/readyz"))
+
+
+class OursRedis(Ours):
+    """The same over one Redis that answers after the fsync."""
+
+    name: ClassVar[str] = "ours-redis"
+    description: ClassVar[str] = "the same services over one Redis with `appendfsync always`"
+
+    def __init__(self) -> None:
+        super().__init__(processor_settings={"PROCESSOR_LINK_SECRET": "benchmark" * 4})
+        self._redis = Address("127.0.0.1", 0)
+        self._server: Process | None = None
+
+    def why_not(self) -> str | None:
+        return None if shutil.which("redis-server") else "redis-server is not installed"
+
+    def start(self, folder: Path) -> None:
+        self._redis = Address("127.0.0.1", free_port())
+        self._store = f"redis://{self._redis}/0"
+        address = ("--bind", self._redis.host, "--port", str(self._redis.port))
+        keeping = ("--dir", folder, "--save", "", "--appendonly", "yes", "--appendfsync", "always")
+        self._server = Process("redis", ["redis-server", *address, *keeping], folder)
+        self._server.launch()
+        wait_until(self._is_listening, "redis-server", timeout_s=START_S)
+        super().start(folder)
+        self.processes = {"redis": self._server, **self.processes}
+
+    def _is_listening(self) -> bool:
+        if self._server is not None:
+            self._server.check()
+        try:
+            socket.create_connection(self._redis, timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        super().stop()
+        if self._server is not None:
+            self._server.kill()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.contender import Contender
-from benchmarks.ours import SQLITE, Ours
+from benchmarks.ours import SQLITE, Ours, OursRedis
 from benchmarks.peers.asgi import Asgi, AsgiDurable
 from benchmarks.peers.dbos import Dbos
 from benchmarks.peers.floor import Floor
@@ -13,5 +13,5 @@ from benchmarks.peers.threads import Threads
 
 def all_contenders(store: str = SQLITE) -> dict[str, Contender]:
     """Every contender; ``store`` is the URL of ours."""
-    contenders = [Ours(store), Floor(), Asgi(), AsgiDurable(), Threads(), Restate(), Dbos()]
+    contenders = [Ours(store), OursRedis(), Floor(), Asgi(), AsgiDurable(), Threads(), Restate(), Dbos()]
     return {contender.name: contender for contender in contenders}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
@@ -21,7 +22,7 @@ from processor_app.delivery.courier import Courier
 from processor_app.delivery.deliveries import Deliveries
 from processor_app.delivery.delivery import DeliveryState
 from processor_app.delivery.directory import SellerDirectory
-from processor_app.delivery.dispatcher import Dispatcher
+from processor_app.delivery.dispatcher import COMPARE_S, COMPARE_SHARED_S, Dispatcher
 from processor_app.delivery.email_channel import EmailChannel, MailCarrier
 from processor_app.delivery.mail_files import MailFolder
 from processor_app.delivery.mail_message import MailWriter
@@ -34,19 +35,24 @@ from processor_app.domain import OrderState
 from processor_app.measures import InputMeasures
 from processor_app.orders import Orders
 from processor_app.overview import Overview
+from processor_app.patrol import Patrol
 from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
 from processor_app.replies.page import blueprint as replies_blueprint
 from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
 from processor_app.settings import PREFIX, TITLE, ProcessorSettings
-from processor_app.streams import StreamHub
+from processor_app.streams import GROWN, MOVED, StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
-from service_kit.change import ACTIVE_STATES
+from service_kit.change import ACTIVE_STATES, Ref
 from service_kit.cleanup import Cleanup
+from service_kit.errors import StartRefused
 from service_kit.health import Health
-from service_kit.lifecycle import Lifecycle
+from service_kit.hints import Hints
+from service_kit.lease import InstanceLease
+from service_kit.lifecycle import Component, Lifecycle
+from service_kit.members import Members
 from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
@@ -56,7 +62,7 @@ from service_kit.rpc.server import GrpcServer
 from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
-from service_kit.storage.opening import folder_beside, open_store
+from service_kit.storage.opening import folder_beside, hints_of, open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
 from service_kit.web.console.polls import PollAnswers
@@ -67,6 +73,10 @@ PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 CLEANUP_S = 600.0
 #: An attempt belongs to its worker for longer than it may take, since its claim and its outcome are written too.
 LEASE_STRETCH, LEASE_MARGIN_S = 1.25, 1.0
+#: How long the others wait for a processor that says nothing more until they send its deliveries.
+LEASE_S = 15.0
+#: Topics of hints: new deliveries that another processor sends; a seller's entry; a processor came or went.
+DELIVERIES, SELLER, CAME_OR_WENT = "deliveries", "seller", "came-or-went"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +102,28 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     spans = open_spans(
         settings.otlp_endpoint, service="processor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
     )
-    store = open_store(settings.store, base_folder=PROJECT_FOLDER)
+    store = open_store(settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
+    if store.is_shared and not settings.link_secret:
+        raise StartRefused(
+            f"{PREFIX}_LINK_SECRET must be set, to the same at every processor: reply links must be good at each of "
+            "those that share the store."
+        )
     folder = folder_beside(settings.store, base_folder=PROJECT_FOLDER)
-    hub = StreamHub(store)
+    hints = hints_of(store)
+    holder = instance_id if store.is_shared else ""
+    hub = StreamHub(store, holder=holder, hints=hints)
     secret_file = SecretFile(folder / "link-secret")
     links = ReplyLinks(settings.public_url, lambda: settings.link_secret or secret_file.read(), settings.reply_link_s)
     if channels is None:
         channels = _channels(settings, folder)
-    delivery = _build_delivery(settings, store, hub, channels, links, measures=DeliveryMeasures(spans))
-    orders = Orders(store, hub, delivery.routes, delivery.backlog, InputMeasures(spans))
+    measures = DeliveryMeasures(spans)
+    members = Members(store, instance_id=instance_id)
+    delivery = _build_delivery(
+        settings, store, hub, channels=channels, links=links, members=members, hints=hints, measures=measures
+    )
+    members.follow(delivery.backlog.regroup)
+    orders = Orders(store, hub, delivery.routes, delivery.backlog, InputMeasures(spans), holder=holder)
+    _listen(hints, hub, members, delivery)
     pulse = Pulse(settings.keepalive_ms)
     servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=pulse.heartbeat_s)
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
@@ -128,8 +151,11 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
             "cleanup": cleanup.check,
             "dispatcher": delivery.dispatcher.check,
         },
-        facts={"cleanup": cleanup.facts, "dispatcher": delivery.dispatcher.facts},
+        facts={"store": store.facts, "cleanup": cleanup.facts, "dispatcher": delivery.dispatcher.facts},
     )
+    sharing = _sharing(store, hub, members, hints, instance_id)
+    for component in sharing:
+        health.add(component.name, component.check)
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
         __package__ or "processor_app",
@@ -152,27 +178,20 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions |= {"overview": overview, "samples": sampler, "polls": PollAnswers()}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
-    web = WebServer(app, *port)
+    web = WebServer(app, *port, gathers=not store.is_shared)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=DeliveryState, to_be_sent=(DeliveryState.WAITING, *ACTIVE_STATES))
     _add_metrics(metrics, orders.measures, delivery, hub, grpc_server)
     secret_files = [] if settings.link_secret else [secret_file]
-    lifecycle = Lifecycle(
-        [
-            PortCheck(port, grpc_port),
-            *([spans] if spans else []),
-            store,
-            *secret_files,
-            delivery.dispatcher,
-            watch,
-            grpc_server,
-            probe,
-            cleanup,
-            sampler,
-            web,
-        ]
-    )
+    before: list[Component] = [
+        PortCheck(port, grpc_port),
+        *([spans] if spans else []),
+        store,
+        *secret_files,
+        *sharing,
+    ]
+    lifecycle = Lifecycle([*before, delivery.dispatcher, watch, grpc_server, probe, cleanup, sampler, web])
     return Processor(
         settings=settings,
         app=app,
@@ -186,6 +205,38 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         web=web,
         lifecycle=lifecycle,
     )
+
+
+def _sharing(store: Store, hub: StreamHub, members: Members, hints: Hints, instance_id: str) -> tuple[Component, ...]:
+    """What a processor needs beside others over the same store."""
+    if not store.is_shared:
+        return ()
+    lease = InstanceLease(
+        store, instance_id=instance_id, lease_s=LEASE_S, on_change=lambda: hints.send(CAME_OR_WENT, [instance_id])
+    )
+    return hints, lease, members, Patrol(hub)
+
+
+def _listen(hints: Hints, hub: StreamHub, members: Members, delivery: _Delivery) -> None:
+    """Follow the hints of other processors over the same store."""
+
+    def deliver(refs: Sequence[Any]) -> None:
+        delivery.backlog.look_again(ref for ref in _refs(refs) if members.is_mine(ref))
+
+    def look_up(sellers: Sequence[Any]) -> None:
+        for tenant, seller_id in sellers:
+            delivery.sellers.changed_elsewhere(tenant, seller_id)
+            delivery.backlog.seller_changed(tenant, seller_id)
+
+    hints.listen(GROWN, lambda refs: hub.wake(_refs(refs)))
+    hints.listen(MOVED, lambda refs: hub.compare(_refs(refs)))
+    hints.listen(CAME_OR_WENT, lambda _: members.look_now())
+    hints.listen(DELIVERIES, deliver)
+    hints.listen(SELLER, look_up)
+
+
+def _refs(items: Sequence[Any]) -> list[Ref]:
+    return [Ref(*item) for item in items]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,15 +255,27 @@ def _build_delivery(
     settings: ProcessorSettings,
     store: Store,
     hub: StreamHub,
+    *,
     channels: Sequence[Channel],
     links: ReplyLinks,
-    *,
+    members: Members,
+    hints: Hints,
     measures: DeliveryMeasures,
 ) -> _Delivery:
     by_name = {channel.name: channel for channel in channels}
     schedule = RetrySchedule(settings.retry_schedule_s)
-    backlog = Backlog(schedule, places=settings.delivery_threads)
-    sellers = SellerDirectory(store, announce=backlog.seller_changed)
+    backlog = Backlog(
+        schedule,
+        places=settings.delivery_threads,
+        is_mine=members.is_mine,
+        tell=lambda ref: hints.send(DELIVERIES, [ref]),
+    )
+
+    def announce(tenant: str, seller_id: str) -> None:
+        backlog.seller_changed(tenant, seller_id)
+        hints.send(SELLER, [(tenant, seller_id)])
+
+    sellers = SellerDirectory(store, announce=announce)
     routes = RouteFinder(sellers, by_name)
     mail_timeout_s = 0.0 if settings.smtp_url is None else settings.smtp_url.timeout_s
     timeout_s = max(settings.webhook_timeout_s, mail_timeout_s)
@@ -227,7 +290,13 @@ def _build_delivery(
         reply_url=links.url_of,
         measures=measures,
     )
-    dispatcher = Dispatcher(backlog, Clerk(store, hub, routes, backlog), courier, places=settings.delivery_threads)
+    dispatcher = Dispatcher(
+        backlog,
+        Clerk(store, hub, routes, backlog, is_mine=members.is_mine),
+        courier,
+        places=settings.delivery_threads,
+        compare_s=COMPARE_SHARED_S if store.is_shared else COMPARE_S,
+    )
     return _Delivery(backlog, routes, sellers, Deliveries(store, hub, backlog), dispatcher, measures)
 
 

@@ -143,7 +143,7 @@ class Order:
     """An order as its record says it. ``run_start`` is the number of the last event before the present run.
 
     ``ended`` is how a pruned order ended; None for any other. ``kept_origin`` is the request that began
-    the present run.
+    the present run. ``holder`` is the processor that has the stream, when several share a store.
     """
 
     ref: Ref
@@ -161,6 +161,7 @@ class Order:
     updated_ms: int = 0
     ended: OrderState | None = None
     kept_origin: str = ""
+    holder: str = ""
 
     @property
     def origin(self) -> Origin:
@@ -197,6 +198,7 @@ def order_of(record: Record) -> Order:
         updated_ms=record.updated_ms,
         ended=OrderState(body["ended"]) if record.state == OrderState.PRUNED else None,
         kept_origin=body.get("origin", ""),
+        holder=body.get("holder", ""),
     )
 
 
@@ -223,6 +225,7 @@ def change_of(
             "notes_count": after.notes_count,
             **({} if after.ended is None else {"ended": after.ended}),
             "origin": after.kept_origin,
+            **({"holder": after.holder} if after.holder else {}),
         },
         token=after.token,
         version=next_version(before),

@@ -49,9 +49,18 @@ class Orders:
     """Works on orders; every step is durable before anybody hears of it."""
 
     def __init__(
-        self, store: Store, hub: StreamHub, routes: RouteFinder, backlog: Backlog, measures: InputMeasures
+        self,
+        store: Store,
+        hub: StreamHub,
+        routes: RouteFinder,
+        backlog: Backlog,
+        measures: InputMeasures,
+        *,
+        holder: str = "",
     ) -> None:
         self._store = store
+        #: The name of this processor in records of a shared store.
+        self._holder = holder
         self._hub = hub
         self._routes = routes
         self._backlog = backlog
@@ -65,7 +74,7 @@ class Orders:
         at_ms = now_ms()
         routes = self._find_routes(inputs)
         try:
-            results = self._store.update_all([_step(item, routes[item.ref.tenant], at_ms) for item in inputs])
+            results = self._store.update_all([self._step(item, routes[item.ref.tenant], at_ms) for item in inputs])
             _TAKEN()
         except BaseException:
             # It may be on disk all the same, and its repetition would change nothing and wake nobody.
@@ -86,7 +95,22 @@ class Orders:
                 _log_taken(item)
             elif isinstance(result, ServiceError) and not isinstance(result, Unavailable):
                 _log_refused(item, result)
+        if self._holder:
+            changed = {result.record.ref for result in results if isinstance(result, Change)}
+            self._hub.moved([ref for ref in moving if ref in changed])
         return [_public(result) for result in results]
+
+    def _step(self, item: Input, routes: Routes, at_ms: int) -> Step:
+        match item:
+            case OpenStream():
+                decide = partial(steps.open_stream, wish=item, routes=routes, now_ms=at_ms, holder=self._holder)
+                return Step(item.ref, decide)
+            case FollowUp():
+                decide = partial(steps.accept_follow_up, note=item, routes=routes, now_ms=at_ms)
+                return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
+            case Close():
+                decide = partial(steps.close, wish=item, now_ms=at_ms)
+                return Step(item.ref, decide, entry_ids=(domain.end_entry_id(item.run),))
 
     def _find_routes(self, inputs: Sequence[Input]) -> dict[str, Routes]:
         """How the sellers can be reached whom the inputs address, by tenant."""
@@ -100,7 +124,7 @@ class Orders:
         self._hub.publish([c.record.ref for c in changes if c.entries and c.record.ref not in moving])
         for change in changes:
             if change.puts:
-                self._backlog.apply(change.record.ref, change.puts)
+                self._backlog.announce(change.record.ref, change.puts)
                 _log_waiting(change)
 
     def take_one(self, item: Input) -> Change | None:
@@ -218,18 +242,6 @@ class Orders:
     def has_open_stream(self, ref: Ref) -> bool:
         """Whether the order's stream is open at this processor."""
         return self._hub.stream_of(ref) is not None
-
-
-def _step(item: Input, routes: Routes, at_ms: int) -> Step:
-    match item:
-        case OpenStream():
-            return Step(item.ref, partial(steps.open_stream, wish=item, routes=routes, now_ms=at_ms))
-        case FollowUp():
-            decide = partial(steps.accept_follow_up, note=item, routes=routes, now_ms=at_ms)
-            return Step(item.ref, decide, entry_ids=(domain.note_entry_id(item.follow_up_id),))
-        case Close():
-            decide = partial(steps.close, wish=item, now_ms=at_ms)
-            return Step(item.ref, decide, entry_ids=(domain.end_entry_id(item.run),))
 
 
 def _public(result: Change | Exception | None) -> Change | ServiceError | None:

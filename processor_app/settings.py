@@ -37,7 +37,10 @@ class ProcessorSettings:
     port: int = setting(8005, parse=port_number(), help="The port of the REST interface.")
     grpc_port: int = setting(50052, parse=port_number(), help="The port of the gRPC server.")
     store: str = setting(
-        "sqlite:///data/processor.db", parse=text(), help="The store; a relative path stands under the project folder."
+        "sqlite:///data/processor.db",
+        parse=text(),
+        secret=True,
+        help="The store: a file (a relative path stands under the project folder), or a Redis that several share.",
     )
     keepalive_ms: int = setting(
         5_000,

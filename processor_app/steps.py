@@ -36,20 +36,23 @@ from service_kit.errors import Diverged, Fenced, Pruned
 _OURS = frozenset({"run", "deliveries"})
 
 
-def open_stream(snapshot: Snapshot, wish: OpenStream, *, routes: Routes, now_ms: int) -> Change | None:
+def open_stream(
+    snapshot: Snapshot, wish: OpenStream, *, routes: Routes, now_ms: int, holder: str = ""
+) -> Change | None:
     """Let a requestor's claim hold the order; creates the order, or begins its next run; None when nothing changes.
 
+    ``holder`` is the processor that asks, when several share the store: the record says whose the stream is.
     A new run is sent to its audience. Raises `Fenced` for a token or run below the highest seen, `Diverged` when the
     requestor knows more than is here, and `Pruned` when it asks for events that are no longer kept.
     """
     before = snapshot.record
     if before is None:
-        return _begin_run(None, None, wish, routes, now_ms)
+        return _begin_run(None, None, wish, routes, holder=holder, now_ms=now_ms)
     order = order_of(before)
     if wish.token < order.token or wish.run < order.run:
         raise Fenced("A newer owner holds this order.", highest_token=order.token)
     if wish.run > order.run:
-        return _begin_run(before, order, wish, routes, now_ms)
+        return _begin_run(before, order, wish, routes, holder=holder, now_ms=now_ms)
     if wish.resume_after > order.head_seq:
         raise Diverged("The requestor has events that this processor does not know.")
     if order.ended is not None and wish.resume_after < order.head_seq:
@@ -59,12 +62,19 @@ def open_stream(snapshot: Snapshot, wish: OpenStream, *, routes: Routes, now_ms:
             run=order.run,
             head_seq=order.head_seq,
         )
-    if wish.token == order.token:
+    if wish.token == order.token and holder == order.holder:
         return None
-    return change_of(before, replace(order, token=wish.token), now_ms)
+    # The time of a finished order's last change stays that of its end, from which its retention counts.
+    return change_of(
+        before,
+        replace(order, token=wish.token, holder=holder),
+        order.updated_ms if wish.token == order.token and order.is_finished else now_ms,
+    )
 
 
-def _begin_run(before: Record | None, old: Order | None, wish: OpenStream, routes: Routes, now_ms: int) -> Change:
+def _begin_run(
+    before: Record | None, old: Order | None, wish: OpenStream, routes: Routes, *, holder: str, now_ms: int
+) -> Change:
     if wish.resume_after > 0:
         raise Diverged("The requestor has events of a run that this processor does not know.")
     head_seq = 0 if old is None else old.head_seq
@@ -82,6 +92,7 @@ def _begin_run(before: Record | None, old: Order | None, wish: OpenStream, route
         head_seq=head_seq,
         notes_count=0 if old is None else old.notes_count,
         kept_origin=wish.origin.text,
+        holder=holder,
     )
     occasion = Occasion(wish.ref, wish.run, head_seq + 1, kept_origin=order.kept_origin)
     deliveries = plan(occasion, wish.notification_type, wish.audience, routes, now_ms=now_ms)

@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from processor_app.domain import ENDS
+from processor_app.domain import ENDS, order_of
 from service_kit.change import Entry, Ref
 from service_kit.errors import Fenced, ServiceError
 from service_kit.failpoints import failpoint
+from service_kit.hints import Hints, NoHints
 from service_kit.logs import get_logger
 from service_kit.storage.contract import Store
 from service_kit.values import value
@@ -27,6 +28,8 @@ WINDOW = 8_192
 MAX_CONTROLS = 65_536
 #: Events in one message.
 BATCH = 1_024
+#: Topics of hints: the logs of orders have grown; the streams of orders are at another processor now.
+GROWN, MOVED = "grown", "moved"
 
 log = get_logger(__name__)
 
@@ -233,8 +236,11 @@ class StreamHub:
     ``_lock`` guards the two collections and the moment in which a stream changes its outlet.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, holder: str = "", hints: Hints | None = None) -> None:
         self._store = store
+        #: The name of this processor in records of a shared store.
+        self._holder = holder
+        self._hints: Hints = hints or NoHints()
         self._lock = threading.Lock()
         self._streams: dict[Ref, Stream] = {}
         self._outlets: set[Outlet] = set()
@@ -289,12 +295,55 @@ class StreamHub:
             outlet.mark(stream)
 
     def publish(self, refs: Iterable[Ref]) -> None:
-        """Say that the logs of these orders have grown."""
+        """Say that the logs of these orders have grown, here or at the processor that has their streams."""
+        away = self.wake(refs)
+        if away:
+            self._hints.send(GROWN, away)
+
+    def wake(self, refs: Iterable[Ref]) -> list[Ref]:
+        """Have the streams of these orders read on; answers the orders that have none here."""
+        away = []
         with self._lock:
             for ref in refs:
                 stream = self._streams.get(ref)
                 if stream is not None:
                     stream.outlet.mark(stream)
+                else:
+                    away.append(ref)
+        return away
+
+    def moved(self, refs: Sequence[Ref]) -> None:
+        """Say that the streams of these orders are here now; another processor may have them still."""
+        if refs:
+            self._hints.send(MOVED, refs)
+
+    def refs(self) -> list[Ref]:
+        """The orders whose streams are here."""
+        return list(self._streams)
+
+    def compare(self, refs: Iterable[Ref], *, is_reading: bool = False) -> None:
+        """Compare these orders' streams with the store: end what another processor has, read on where there is more.
+
+        Whoever ``is_reading`` them already need not be told to. Raises `StoreUnavailable`.
+        """
+        # Looked up before the read: a stream that is attached since then is a newer one, and not what was read of.
+        streams = {ref: stream for ref in refs if (stream := self._streams.get(ref)) is not None}
+        records = self._store.get_many(streams)
+        for ref, stream in streams.items():
+            # No record, or a lower token: the store has gone back to an older state, and with it this claim.
+            order = order_of(records[ref]) if ref in records else None
+            if order is None or order.holder not in ("", self._holder) or order.token != stream.token:
+                self._end(stream)
+            elif order.head_seq > stream.sent_seq and not is_reading:
+                self._mark_if_live(stream)
+
+    def _end(self, stream: Stream) -> None:
+        """End a stream whose place another processor has taken."""
+        with self._lock:
+            if self._streams.get(stream.ref) is stream:
+                del self._streams[stream.ref]
+                stream.outlet.forget(stream)
+                stream.outlet.push(Superseded(stream.ref, stream.stream_id))
 
     def acknowledge(self, outlet: Outlet, acks: Iterable[tuple[Ref, int]]) -> None:
         """Note how far a peer has its streams on disk; a stream whose last event is there is over."""
@@ -322,6 +371,8 @@ class StreamHub:
         by_ref = {stream.ref: stream for stream in streams}
         try:
             logs = self._store.entries_of_many({ref: s.sent_seq for ref, s in by_ref.items()}, limit=BATCH)
+            if self._holder:  # what another processor has by now sends nothing more here
+                self.compare(logs, is_reading=True)
         except ServiceError as error:
             log.warning("Events cannot be read from the store", action="stream.read_failed", reason=error.detail)
             for stream in streams:

@@ -13,14 +13,17 @@ from requestor_app.api.orders import blueprint as orders_blueprint
 from requestor_app.console.views import blueprint as console_blueprint
 from requestor_app.domain import SET_ASIDE, OrderState
 from requestor_app.measures import RequestorMeasures
-from requestor_app.orders import Orders
+from requestor_app.orders import OUTBOX, Orders
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.overview import Overview
+from requestor_app.peers import TOPIC as PEER
+from requestor_app.peers import Peers
 from requestor_app.processor_client import Trunk
 from requestor_app.recovery import Recovery
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
+from service_kit.change import Ref
 from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
@@ -31,7 +34,7 @@ from service_kit.ports import PortCheck, WantedPort
 from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
-from service_kit.storage.opening import open_store
+from service_kit.storage.opening import hints_of, open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
 from service_kit.web.console.polls import PollAnswers
@@ -40,6 +43,8 @@ from service_kit.web.server import WebServer
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 #: Between two runs of the cleanup; shorter with a shorter retention.
 CLEANUP_S = 600.0
+#: The topic of hints that an instance has taken its lease, or given it back.
+CAME_OR_WENT = "came-or-went"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +65,60 @@ class Requestor:
 def build_requestor(settings: RequestorSettings) -> Requestor:
     """Make and connect all parts."""
     instance_id = f"requestor-{uuid.uuid4().hex[:12]}"
-    store = open_store(settings.store, base_folder=PROJECT_FOLDER)
     spans = open_spans(
         settings.otlp_endpoint, service="requestor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
     )
+    store = open_store(settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
+    hints = hints_of(store)
     tracking = OrderTracking()
-    lease = InstanceLease(store, instance_id=instance_id, lease_s=settings.lease_s)
+    lease = InstanceLease(
+        store,
+        instance_id=instance_id,
+        lease_s=settings.lease_s,
+        on_change=lambda: hints.send(CAME_OR_WENT, [instance_id]),
+        on_regain=tracking.doubt_all,
+    )
     limit = OutboxLimit(store)
     measures = RequestorMeasures()
-    recovery = Recovery(store, tracking, measures, instance_id=instance_id)
-    supervisor = Supervisor(store, tracking, lease, limit, measures, instance_id=instance_id)
-    trunk = Trunk(
-        settings.processors,
-        supervisor,
+    peers = Peers(tracking, hints, instance_id=instance_id)
+    supervisor = Supervisor(
+        store,
+        tracking,
+        lease,
+        limit,
+        measures,
         instance_id=instance_id,
-        version=VERSION,
-        keepalive_ms=settings.keepalive_ms,
+        targets=settings.processors,
+        on_round=peers.tell if store.is_shared else _nothing,
     )
-    orders = Orders(store, tracking, supervisor, limit, measures, instance_id=instance_id)
+    recovery = Recovery(store, tracking, supervisor, measures, instance_id=instance_id)
+    hints.listen(CAME_OR_WENT, lambda _: recovery.look_now())
+    hints.listen(OUTBOX, lambda refs: recovery.nudge([Ref(*ref) for ref in refs]))
+    hints.listen(PEER, peers.hear)
+    trunks = [
+        Trunk(
+            link.target,
+            link,
+            instance_id=instance_id,
+            version=VERSION,
+            keepalive_ms=settings.keepalive_ms,
+            name="trunk" if number == 1 else f"trunk-{number}",
+        )
+        for number, link in enumerate(supervisor.links, start=1)
+    ]
+    orders = Orders(store, tracking, supervisor, limit, measures, peers=peers, hints=hints, instance_id=instance_id)
     cleanup = Cleanup(partial(orders.purge, settings.retention_s), every_s=min(CLEANUP_S, settings.retention_s / 2))
     health = Health(
         {
             "store": store.check,
+            "hints": hints.check,
             "lease": lease.check,
+            "recovery": recovery.check,
             "supervisor": supervisor.check,
-            "trunk": trunk.check,
+            **{trunk.name: trunk.check for trunk in trunks},
             "cleanup": cleanup.check,
         },
-        facts={"cleanup": cleanup.facts},
+        facts={"store": store.facts, "cleanup": cleanup.facts},
     )
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
@@ -104,15 +135,31 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     sampler = Sampler(overview.sample)
     app.extensions |= {"orders": orders, "overview": overview, "samples": sampler, "polls": PollAnswers()}
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    web = WebServer(app, *port)
+    web = WebServer(app, *port, gathers=not store.is_shared)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=("pending", SET_ASIDE), to_be_sent=("pending",))
     _add_metrics(metrics, measures, orders, tracking, supervisor)
     lifecycle = Lifecycle(
-        [PortCheck(port), *([spans] if spans else []), store, lease, recovery, supervisor, trunk, cleanup, sampler, web]
+        [
+            PortCheck(port),
+            *([spans] if spans else []),
+            store,
+            hints,
+            lease,
+            recovery,
+            supervisor,
+            *trunks,
+            cleanup,
+            sampler,
+            web,
+        ]
     )
     return Requestor(settings, app, store, lease, tracking, supervisor, orders, web, lifecycle)
+
+
+def _nothing() -> None:
+    """What an instance without peers has to tell."""
 
 
 def _add_metrics(
@@ -125,6 +172,12 @@ def _add_metrics(
     metrics.gauge("streams", "Streams of this instance by state.", tracking.counts, labels=["state"])
     metrics.gauge(
         "processor_connected", "1 while a processor is connected.", lambda: supervisor.check_processor() is None
+    )
+    metrics.gauge(
+        "processor_links",
+        "Processors by whether this instance is connected to them.",
+        supervisor.link_counts,
+        labels=["state"],
     )
     metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
     metrics.counter("inputs_accepted", "Orders, follow-ups and closes of buyers that were kept.", measures.accepted)

@@ -319,14 +319,32 @@ def initiate(
     return _change(before, order, now_ms, [entry])
 
 
-def take_over(snapshot: Snapshot, *, owner: str, now_ms: int) -> Change | None:
-    """Claim an unfinished order of an instance that is gone, with the next token; None when there is none to take."""
+def take_over(snapshot: Snapshot, *, owner: str, now_ms: int, of: str | None = None) -> Change | None:
+    """Claim an unfinished order of an instance that is gone, with the next token; None when there is none to take.
+
+    With ``of`` it must be the order of that instance still: another one may have been quicker.
+    """
     if snapshot.record is None:
         return None
     before, order = _existing(snapshot)
-    if not order.is_unfinished or order.owner == owner:
+    if not order.is_unfinished or order.owner == owner or of not in (None, order.owner):
         return None
     after = replace(order, owner=owner, token=order.token + 1, head=order.head + 1)
+    entry = Entry(after.head, f"claim:{after.token}", "taken_over", now_ms, {"token": after.token})
+    return _change(before, after, now_ms, [entry])
+
+
+def reclaim(snapshot: Snapshot, *, owner: str, above: int, now_ms: int) -> Change | None:
+    """Claim one's own order anew, above a token that the store has forgotten; None when it is not one's own any more.
+
+    A store that fell back to an older state knows nothing of later claims, but the processor does.
+    """
+    if snapshot.record is None:
+        return None
+    before, order = _existing(snapshot)
+    if not order.is_unfinished or order.owner != owner or order.token > above:
+        return None
+    after = replace(order, token=above + 1, head=order.head + 1)
     entry = Entry(after.head, f"claim:{after.token}", "taken_over", now_ms, {"token": after.token})
     return _change(before, after, now_ms, [entry])
 

@@ -22,11 +22,13 @@ from requestor_app.domain import (
 )
 from requestor_app.measures import RequestorMeasures
 from requestor_app.outbox_limit import OutboxLimit
+from requestor_app.peers import Peers
 from requestor_app.supervisor import Supervisor
-from requestor_app.tracking import OrderTracking, StreamState, StreamView, Tracked, fingerprint_of
+from requestor_app.tracking import OrderTracking, StreamView, Tracked, fingerprint_of
 from service_kit.change import Change, Entry, Message, Record, Ref, Step
 from service_kit.errors import Unavailable
 from service_kit.failpoints import Failpoint, failpoint
+from service_kit.hints import Hints
 from service_kit.logs import get_logger
 from service_kit.lookup import search
 from service_kit.storage.contract import Store
@@ -43,6 +45,8 @@ _CLOSE_KEPT = failpoint("requestor.close.kept")
 
 #: How many notes and deliveries one answer holds at most; the rest is in the order's events.
 MAX_LISTED = 1_000
+#: The topic of hints that an order's outbox has something to relay.
+OUTBOX = "outbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,13 @@ class Orders:
         limit: OutboxLimit,
         measures: RequestorMeasures,
         *,
+        peers: Peers,
+        hints: Hints,
         instance_id: str,
     ) -> None:
         self._store = store
+        self._peers = peers
+        self._hints = hints
         self._tracking = tracking
         self._supervisor = supervisor
         self._limit = limit
@@ -111,7 +119,7 @@ class Orders:
         """
         at_ms = now_ms()
         slot = self._tracking.reserve(request.ref, fingerprint_of(request), at_ms)
-        if isinstance(slot, StreamView):
+        if isinstance(slot, StreamView) and self._supervisor.objection() is None:
             return self._refuse_duplicate(request)
         try:
             return self._claim(request, at_ms)
@@ -205,7 +213,8 @@ class Orders:
             self._supervisor.look_again(step.ref)
             raise
         finally:
-            self._supervisor.nudge(step.ref)
+            if not self._supervisor.nudge(step.ref):  # another instance may hold it
+                self._hints.send(OUTBOX, [step.ref])
         return change
 
     # ---- cleanup
@@ -238,7 +247,7 @@ class Orders:
         order, notes = self.notes(ref)
         return OrderDetails(
             order=order,
-            stream=self._tracking.view(ref),
+            stream=self._peers.view(order),
             notes=tuple(notes),
             outbox=tuple(self._store.messages(ref, limit=MAX_LISTED)),
             deliveries=tuple(deliveries_of(self._every_entry(ref, deliveries.KINDS))[:MAX_LISTED]),
@@ -251,9 +260,9 @@ class Orders:
             yield from part
             after = part[-1].seq
 
-    def stream_view(self, ref: Ref) -> StreamView | None:
-        """How the order's stream stands; None when this instance does not track it."""
-        return self._tracking.view(ref)
+    def stream_view(self, order: Order) -> StreamView | None:
+        """How the order's stream stands; None when no instance says so."""
+        return self._peers.view(order)
 
     def events(self, ref: Ref, *, after: int, limit: int) -> list[Entry]:
         """The order's timeline above ``after``."""
@@ -290,7 +299,7 @@ class Orders:
         return TrackingStatus(
             total_orders=sum(states.values()),
             active_streams=states.get(OrderState.LIVE, 0) + states.get(OrderState.CLOSING, 0),
-            open_streams=self._tracking.count(StreamState.OPEN, StreamState.ENDING),
+            open_streams=self._peers.open_streams(),
             states=states,
             order_ids=page.keys,
             next_cursor=page.next_cursor,

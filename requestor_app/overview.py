@@ -31,6 +31,14 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Processor:
+    """One processor that this requestor is set to. ``error`` is why it is not connected, None when it is."""
+
+    target: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """How things stand now. ``link_error`` is why no processor is connected, None when one is.
 
@@ -45,6 +53,7 @@ class Situation:
     set_aside: int
     oldest_pending_ms: int | None
     link_error: str | None
+    processors: tuple[Processor, ...]
     instances: tuple[Instance, ...]
 
 
@@ -71,6 +80,9 @@ class Overview:
             set_aside=messages.get(SET_ASIDE, 0),
             oldest_pending_ms=oldest_message_ms(self._store, (_PENDING,)) if messages.get(_PENDING) else None,
             link_error=self._supervisor.check_processor(),
+            processors=tuple(
+                Processor(link.target, None if link.is_connected else link.error) for link in self._supervisor.links
+            ),
             instances=self._instances(),
         )
 

@@ -10,7 +10,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import grpc
@@ -69,20 +69,20 @@ class _Call:
 
 
 class Trunk:
-    """Keeps a trunk to one of the processors, as a component; tries them in turn."""
-
-    name = "trunk"
+    """Keeps a trunk to a processor, as a component."""
 
     def __init__(
         self,
-        targets: Sequence[str],
+        target: str,
         user: TrunkUser,
         *,
         instance_id: str,
         version: str,
         keepalive_ms: int,
+        name: str = "trunk",
     ) -> None:
-        self._targets = tuple(targets)
+        self.name = name
+        self._target = target
         self._user = user
         self._instance_id = instance_id
         self._version = version
@@ -118,9 +118,8 @@ class Trunk:
     def _run(self) -> None:
         attempt = 0
         while not self._stopping.is_set():
-            target = self._targets[attempt % len(self._targets)]
             started = time.monotonic()
-            reason = self._user.objection() or self._serve(target)
+            reason = self._user.objection() or self._serve(self._target)
             if self._stopping.is_set():
                 break
             self._user.lost(reason)
@@ -315,7 +314,16 @@ def _incoming(message: wire.TrunkDown) -> Incoming:
             case "refused":
                 refusal = _REFUSALS.get(response.refused.reason, Refusal.UNAVAILABLE)
                 snapshot = _snapshot_of(response.refused)
-                refused.append(Refused(ref, response.stream_id, refusal, response.refused.detail, snapshot))
+                refused.append(
+                    Refused(
+                        ref,
+                        response.stream_id,
+                        refusal,
+                        response.refused.detail,
+                        snapshot,
+                        response.refused.highest_token,
+                    )
+                )
             case "closed":
                 closed.append(Closed(ref, response.stream_id))
     return Incoming(

@@ -29,12 +29,15 @@ class RequestorSettings:
     host: str = setting("127.0.0.1", parse=host_name(), help="The address that the REST interface listens on.")
     port: int = setting(8004, parse=port_number(), help="The port of the REST interface.")
     store: str = setting(
-        "sqlite:///data/requestor.db", parse=text(), help="The store; a relative path stands under the project folder."
+        "sqlite:///data/requestor.db",
+        parse=text(),
+        secret=True,
+        help="The store: a file (a relative path stands under the project folder), or a Redis that several share.",
     )
     processors: tuple[str, ...] = setting(
         ("127.0.0.1:50052",),
         parse=comma_list("127.0.0.1:50052"),
-        help="The processors' gRPC addresses; they are tried in turn.",
+        help="The processors' gRPC addresses; streams are spread over all of them, which must share one store.",
     )
     lease_s: float = setting(
         15.0, parse=seconds(3, 3600), help="How long the instance may act without renewing its lease, in seconds."

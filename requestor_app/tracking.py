@@ -37,6 +37,7 @@ class Tracked:
         "applied_seq",
         "error",
         "fingerprint",
+        "link",
         "ref",
         "relayed",
         "sending",
@@ -46,13 +47,16 @@ class Tracked:
         "token",
     )
 
-    def __init__(self, ref: Ref, fingerprint: int, since_ms: int) -> None:
+    def __init__(self, ref: Ref, fingerprint: int | None, since_ms: int) -> None:
         self.ref = ref
+        #: Tells contents apart; None when only the store knows.
         self.fingerprint = fingerprint
         self.state = StreamState.RESERVED
         self.since_ms = since_ms
         self.error = ""
         self.stream_id = ""
+        #: The link on which its stream was asked for; empty while it is asked for on none.
+        self.link = ""
         self.token = 0
         #: The last event on disk; moved by the thread that applies events.
         self.applied_seq = 0
@@ -134,16 +138,33 @@ class OrderTracking:
             self.stop(order.ref, order.token, drain=True)
         return new
 
-    def begin_open(self, ref: Ref, token: int, stream_id: str, now_ms: int) -> Tracked | None:
-        """Let one thread ask for the stream; None when it is asked for already or is not to be opened."""
+    def begin_open(
+        self, ref: Ref, token: int, stream_id: str, now_ms: int, *, link: str = "", is_moving: bool = False
+    ) -> Tracked | None:
+        """Let one thread ask for the stream on a link; None when it is asked for already or is not to be opened.
+
+        With ``is_moving`` a stream that is open on another link is asked for as well.
+        """
         with self._lock:
             tracked = self._orders.get(ref)
-            if tracked is None or tracked.state is not StreamState.CONNECTING or tracked.token != token:
+            if tracked is None or tracked.token != token:
+                return None
+            if is_moving and tracked.state is StreamState.OPEN and tracked.link != link:
+                tracked = self._moved(tracked)
+            elif tracked.state is not StreamState.CONNECTING:
                 return None
             self._set(tracked, StreamState.OPENING, now_ms)
             tracked.stream_id = stream_id
+            tracked.link = link
             tracked.relayed = 0
             return tracked
+
+    def _moved(self, old: Tracked) -> Tracked:
+        """Another object in its place: the threads of the old link may still be at work on the old one."""
+        tracked = Tracked(old.ref, old.fingerprint, old.since_ms)
+        tracked.state, tracked.token, tracked.applied_seq = old.state, old.token, old.applied_seq
+        self._orders[old.ref] = tracked
+        return tracked
 
     def move(self, ref: Ref, stream_id: str, state: StreamState, now_ms: int, error: str = "") -> bool:
         """Change the state of a stream, unless another opening has taken its place."""
@@ -155,19 +176,28 @@ class OrderTracking:
             tracked.error = error
             return True
 
-    def lose_all(self, error: str, now_ms: int) -> int:
-        """Note that the trunk is gone: every launched stream is to be opened again. Answers how many were open."""
+    def lose_all(self, error: str, now_ms: int, *, link: str = "") -> int:
+        """Note that a trunk is gone: every stream of its link is to be opened again. Answers how many were open."""
         lost = 0
         with self._lock:
             for tracked in self._orders.values():
+                if tracked.link not in ("", link):
+                    continue
                 tracked.relayed = 0
                 if tracked.state in (StreamState.RESERVED, StreamState.DRAINING):
                     continue
                 if tracked.state is not StreamState.CONNECTING:
                     lost += tracked.state is StreamState.OPEN
                     self._set(tracked, StreamState.CONNECTING, now_ms)
+                tracked.link = ""
                 tracked.error = error
         return lost
+
+    def doubt_all(self) -> None:
+        """Let the store decide about every order: while this instance slept, others may have acted."""
+        with self._lock:
+            for tracked in self._orders.values():
+                tracked.fingerprint = None
 
     def stop(self, ref: Ref, token: int, *, drain: bool = False) -> None:
         """End the tracking of a run; with ``drain`` only its stream ends. A newer run is not touched."""
@@ -200,6 +230,11 @@ class OrderTracking:
                 for ref, tracked in self._orders.items()
                 if tracked.state is state and (since_ms is None or tracked.since_ms <= since_ms)
             ]
+
+    def launched(self) -> list[Ref]:
+        """The orders that have a launched stream."""
+        with self._lock:
+            return [ref for ref, tracked in self._orders.items() if tracked.state in LAUNCHED]
 
     def count(self, *states: StreamState) -> int:
         """How many tracked orders stand in one of the states."""

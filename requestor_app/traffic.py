@@ -99,6 +99,8 @@ class Refused:
     detail: str
     #: Where the order stands, with `Refusal.PRUNED`.
     snapshot: Snapshot | None = None
+    #: The highest token that the processor has seen, with `Refusal.FENCED`; 0 when it does not say.
+    highest_token: int = 0
 
 
 @value

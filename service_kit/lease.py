@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from service_kit.errors import ServiceError
 from service_kit.failpoints import failpoint
@@ -24,8 +25,20 @@ class InstanceLease:
 
     name = "lease"
 
-    def __init__(self, store: Store, *, instance_id: str, lease_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        instance_id: str,
+        lease_s: float,
+        on_change: Callable[[], None] = lambda: None,
+        on_regain: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
+        #: Is called before this instance may act again after its lease had lapsed.
+        self._on_regain = on_regain
+        #: Is called once the lease is taken, and once it is given back, for others to hear of it.
+        self._on_change = on_change
         self._instance_id = instance_id
         self._lease_s = lease_s
         self._held_until = 0.0
@@ -40,6 +53,7 @@ class InstanceLease:
     def start(self) -> None:
         """Take the lease and keep it. Raises `StoreUnavailable` when the store cannot give it."""
         self._renew()
+        self._on_change()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
@@ -53,6 +67,7 @@ class InstanceLease:
         self._held_until = 0.0
         try:
             self._store.end_lease(self._instance_id)
+            self._on_change()
         except ServiceError as error:
             log.warning("The lease could not be given back", action="lease.end_failed", reason=error.detail)
 
@@ -82,4 +97,6 @@ class InstanceLease:
         _RENEWING()
         asked_at = time.monotonic()
         self._store.renew_lease(self._instance_id, int(self._lease_s * 1000))
+        if self._held_until and not self.is_held:
+            self._on_regain()
         self._held_until = asked_at + self._lease_s * 2 / 3

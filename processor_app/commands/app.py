@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from processor_app.bootstrap import create_app
+from processor_app.bootstrap import PROJECT_FOLDER, create_app
 from processor_app.commands.deliveries import delivery_commands
 from processor_app.commands.doctor import processor_patient
 from processor_app.commands.sellers import seller_commands
@@ -13,6 +13,7 @@ from service_kit.commands.calling import service_url
 from service_kit.commands.doctor import doctor_command
 from service_kit.commands.examinations import environment
 from service_kit.settings import load_valid_settings
+from service_kit.storage.commands import store_commands
 from service_kit.version import VERSION
 from service_kit.web.documentation import openapi_command
 
@@ -28,5 +29,6 @@ def create_command_app() -> Flask:
     app.cli.add_command(seller_commands(url, URL_VARIABLE))
     app.cli.add_command(delivery_commands(url, URL_VARIABLE))
     app.cli.add_command(doctor_command(processor_patient(environment())))
+    app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     app.cli.add_command(openapi_command(TITLE, VERSION))
     return app

@@ -15,6 +15,7 @@ from service_kit.findings import Finding, fault, fine, note
 from service_kit.ports import WantedPort
 from service_kit.settings import load_valid_settings, settings_in_use
 from service_kit.storage.inspection import inspect_store
+from service_kit.storage.opening import is_redis
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 REQUIREMENTS = PROJECT_FOLDER / "requirements.txt"
@@ -42,12 +43,24 @@ def processor_patient(environ: Mapping[str, str]) -> Patient:
                 inspect_store,
                 settings.store,
                 base_folder=PROJECT_FOLDER,
+                prefix=PREFIX.lower(),
                 setting=f"{PREFIX}_STORE",
                 foreign_kind="initiated",
             ),
+            partial(examine_links, settings),
             partial(examine_mail, settings),
         ),
     )
+
+
+def examine_links(settings: ProcessorSettings) -> Iterator[Finding]:
+    """Whether reply links are good at every processor that shares the store."""
+    if is_redis(settings.store) and not settings.link_secret:
+        yield fault(
+            "settings",
+            "Processors that share a Redis need one secret for reply links.",
+            f"Set {PREFIX}_LINK_SECRET, to the same at each of them.",
+        )
 
 
 def examine_mail(settings: ProcessorSettings) -> Iterator[Finding]:

@@ -27,12 +27,17 @@ SLOW_MS = 1_000
 _LONGEST_PAUSE_MS = 300_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Errands:
     """What the store is to be asked: how orders' deliveries stand, and whether sellers can be reached by now."""
 
     refs: set[Ref] = field(default_factory=set)
     sellers: set[tuple[str, str]] = field(default_factory=set)
+    #: Other orders fall to this processor than before: everything is to be read anew.
+    is_reload: bool = False
+
+
+_NOTHING = Errands()
 
 
 class Passage(StrEnum):
@@ -67,8 +72,19 @@ class Backlog:
     ``_lock`` guards everything in here; it is held for memory work only.
     """
 
-    def __init__(self, schedule: RetrySchedule, *, places: int, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        schedule: RetrySchedule,
+        *,
+        places: int,
+        clock: Callable[[], int] = now_ms,
+        is_mine: Callable[[Ref], bool] = lambda _: True,
+        tell: Callable[[Ref], None] = lambda _: None,
+    ) -> None:
         self._schedule = schedule
+        #: Whether this processor sends an order's deliveries, and how to tell the one that does of new ones.
+        self._is_mine = is_mine
+        self._tell = tell
         self._span_ms = schedule.span_ms
         self._places = places
         self._slow_places = max(1, places // 2)
@@ -100,6 +116,26 @@ class Backlog:
             for message in messages:
                 self._note(ref, message)
 
+    def announce(self, ref: Ref, messages: Iterable[Message]) -> None:
+        """The same for deliveries that this processor has just made: if another one sends them, it is told."""
+        if self._is_mine(ref):
+            self.apply(ref, messages)
+        else:
+            self._tell(ref)
+
+    def regroup(self) -> None:
+        """Drop what falls to another processor by now, and have the store asked for what falls to this one."""
+        with self._lock:
+            others = [item for item in self._items.values() if not self._is_mine(item.lane.ref)]
+            for item in others:
+                del self._items[item.delivery_id]
+                item.lane.door.drop(item)
+                self._offer(item.lane)
+            self._errands.is_reload = True
+            self._chores.notify()
+        for ref in {item.lane.ref for item in others}:  # it may have begun before these were made
+            self._tell(ref)
+
     def look_again(self, refs: Iterable[Ref]) -> None:
         """Have the store asked how these orders' deliveries stand."""
         with self._lock:
@@ -119,6 +155,8 @@ class Backlog:
             for message in messages:
                 self._note(ref, message)
                 self._forgive(ref.tenant, message.address)
+        if not self._is_mine(ref):
+            self._tell(ref)
 
     def _forgive(self, tenant: str, seller_id: str) -> None:
         for channel in CHANNELS:
@@ -132,6 +170,7 @@ class Backlog:
         with self._lock:
             self._errands.refs.update(errands.refs)
             self._errands.sellers.update(errands.sellers)
+            self._errands.is_reload |= errands.is_reload
 
     def resolve(self, ref: Ref, messages: Iterable[Message]) -> None:
         """Note what the store says of an order, and let go what waited for that."""
@@ -153,6 +192,8 @@ class Backlog:
         item = self._items.get(message.message_id)
         if message.state in ACTIVE_STATES:
             if item is None:
+                if not self._is_mine(ref):
+                    return
                 door = self._door(DoorKey(ref.tenant, message.address, message.kind))
                 item = self._items[message.message_id] = Item(message.message_id, message.position, door.lane_of(ref))
                 door.add(item)
@@ -283,7 +324,7 @@ class Backlog:
         """Wait until there is something to ask the store, or the time is over; None once the backlog is closed."""
         with self._lock:
             self._ring()
-            if not self._is_closed and not self._errands.refs and not self._errands.sellers:
+            if not self._is_closed and self._errands == _NOTHING:
                 until_alarm_s = max(0.0, (self._alarms[0][0] - self._clock()) / 1000) if self._alarms else timeout_s
                 self._chores.wait(min(timeout_s, until_alarm_s))
                 self._ring()

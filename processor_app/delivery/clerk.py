@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from processor_app.delivery import lifecycle
@@ -30,8 +30,17 @@ _RELEASED = failpoint("processor.delivery.released")
 class Clerk:
     """Reads deliveries from the store into the backlog, and releases those that wait. One thread uses it."""
 
-    def __init__(self, store: Store, hub: StreamHub, routes: RouteFinder, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hub: StreamHub,
+        routes: RouteFinder,
+        backlog: Backlog,
+        *,
+        is_mine: Callable[[Ref], bool] = lambda _: True,
+    ) -> None:
         self._store = store
+        self._is_mine = is_mine
         self._hub = hub
         self._routes = routes
         self._backlog = backlog
@@ -66,6 +75,7 @@ class Clerk:
         listed = {
             message.message_id: (ref, message)
             for ref, message in every_message(self._store, MessageFilter(None, ACTIVE_STATES))
+            if self._is_mine(ref)
         }
         missed = self._backlog.unknown(listed)
         for ref, message in sorted(
@@ -76,6 +86,8 @@ class Clerk:
 
     def run(self, errands: Errands) -> None:
         """Ask the store what is to be asked. Raises `StoreUnavailable`; then all of it is to be asked again."""
+        if errands.is_reload:
+            self.load()
         for ref in errands.refs:
             self._backlog.resolve(ref, self._store.messages(ref, limit=_ALL))
         for tenant, seller_id in errands.sellers:
@@ -114,5 +126,5 @@ class Clerk:
             raise
         for result in results:
             if isinstance(result, Change):
-                self._backlog.apply(result.record.ref, result.puts)
+                self._backlog.announce(result.record.ref, result.puts)
         self._hub.publish([result.record.ref for result in results if isinstance(result, Change)])

@@ -1,7 +1,7 @@
 """The seller directory: who is told about orders, and where.
 
 It is read for every order and note, so what was read is kept for a moment. A change through this object is seen at
-once; one by another processor over the same store is seen within the time to live.
+once; one by another processor over the same store when a hint tells of it, or else within the time to live.
 """
 
 from __future__ import annotations
@@ -172,6 +172,10 @@ class SellerDirectory:
             (entry,) = change.entries
             log.info(f"Seller {seller_id}: {entry.kind}", action=f"seller.{entry.kind}", seller_id=seller_id)
         return change
+
+    def changed_elsewhere(self, tenant: str, seller_id: str) -> None:
+        """Another processor over the same store has changed the seller's entry."""
+        self._forget(seller_ref(tenant, seller_id))
 
     def _forget(self, ref: Ref) -> None:
         with self._lock:

@@ -15,9 +15,10 @@ from processor_app.delivery.delivery import DeliveryState
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
 
-#: Between two looks at the counts of the store, and between two comparisons of its deliveries with the backlog.
+#: Between two looks at the counts of the store.
 _COUNT_S = 5.0
-_COMPARE_S = 60.0
+#: Between two comparisons of its deliveries with the backlog; more often when other processors write to it too.
+COMPARE_S, COMPARE_SHARED_S = 60.0, 10.0
 #: After the store did not answer.
 _PAUSE_S = 1.0
 
@@ -29,7 +30,10 @@ class Dispatcher:
 
     name = "dispatcher"
 
-    def __init__(self, backlog: Backlog, clerk: Clerk, courier: Courier, *, places: int) -> None:
+    def __init__(
+        self, backlog: Backlog, clerk: Clerk, courier: Courier, *, places: int, compare_s: float = COMPARE_S
+    ) -> None:
+        self._compare_s = compare_s
         self._backlog = backlog
         self._clerk = clerk
         self._courier = courier
@@ -112,7 +116,7 @@ class Dispatcher:
             if now_s - counted_s >= _COUNT_S:
                 counted_s = now_s
                 self._try(self._clerk.count)
-            if now_s - compared_s >= _COMPARE_S:
+            if now_s - compared_s >= self._compare_s:
                 compared_s = now_s
                 self._try(self._clerk.compare)
 

@@ -78,7 +78,7 @@ def order_list(page: OrderPage, orders: Orders) -> dict[str, Any]:
                 "notification_type": order.notification_type,
                 "state": str(order.state),
                 "notes_count": order.notes_count,
-                "stream_state": stream_state(order, orders.stream_view(order.ref)),
+                "stream_state": stream_state(order, orders.stream_view(order)),
                 "created_at": rfc3339(order.created_ms),
                 "updated_at": rfc3339(order.updated_ms),
             }

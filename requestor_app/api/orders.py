@@ -170,7 +170,7 @@ def tracking_status() -> dict[str, Any]:
 def tracked_order(order_req_id: str) -> dict[str, Any]:
     """Answer the order's notes and whether its stream is active."""
     order, notes = _orders().notes(_ref(order_req_id))
-    return answers.tracked_order(order, _orders().stream_view(order.ref), notes)
+    return answers.tracked_order(order, _orders().stream_view(order), notes)
 
 
 @blueprint.get("")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from requestor_app.bootstrap import create_app
+from requestor_app.bootstrap import PROJECT_FOLDER, create_app
 from requestor_app.commands.doctor import requestor_patient
 from requestor_app.commands.orders import order_commands
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
@@ -12,6 +12,7 @@ from service_kit.commands.calling import service_url
 from service_kit.commands.doctor import doctor_command
 from service_kit.commands.examinations import environment
 from service_kit.settings import load_valid_settings
+from service_kit.storage.commands import store_commands
 from service_kit.version import VERSION
 from service_kit.web.documentation import openapi_command
 
@@ -25,5 +26,6 @@ def create_command_app() -> Flask:
     app = create_app(RequestorSettings())
     app.cli.add_command(order_commands(service_url(settings.host, settings.port), URL_VARIABLE))
     app.cli.add_command(doctor_command(requestor_patient(environment())))
+    app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     app.cli.add_command(openapi_command(TITLE, VERSION))
     return app

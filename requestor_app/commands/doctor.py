@@ -43,6 +43,7 @@ def requestor_patient(environ: Mapping[str, str]) -> Patient:
                 inspect_store,
                 settings.store,
                 base_folder=PROJECT_FOLDER,
+                prefix=PREFIX.lower(),
                 setting=f"{PREFIX}_STORE",
                 foreign_kind="accepted",
             ),

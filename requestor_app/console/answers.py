@@ -44,6 +44,7 @@ def overview(now: Situation) -> dict[str, Any]:
             "oldest_at": None if oldest_ms is None else rfc3339(oldest_ms),
         },
         "link": {"is_up": now.link_error is None, "error": now.link_error},
+        "processors": [{"name": each.target, "error": each.error} for each in now.processors],
         "instances": [{"name": each.name, "is_this": each.is_this, "is_gone": each.is_gone} for each in now.instances],
     }
 

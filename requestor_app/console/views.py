@@ -100,7 +100,7 @@ def order() -> Response:
     query = load_query(_ORDER_QUERY)
     ref = _ref(query["id"])
     order = _orders().get(ref)
-    version = (order.token, order.state, order.head, order.unsent, order.updated_ms, _orders().stream_view(ref))
+    version = (order.token, order.state, order.head, order.unsent, order.updated_ms, _orders().stream_view(order))
 
     def state() -> dict[str, Any]:
         return {"order": api_answers.order(_orders().details(ref)), "head": order.head}

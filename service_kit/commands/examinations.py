@@ -22,6 +22,7 @@ from service_kit.findings import Finding, fault, fine, note
 from service_kit.ports import WantedPort, listen_alone
 from service_kit.settings import settings_in_use, unknown_variables
 from service_kit.storage.inspection import SQLITE_VERSION
+from service_kit.storage.opening import is_redis
 
 OLDEST_PYTHON = (3, 11)
 DEFAULT_KEEPALIVE_MS = "5000"
@@ -70,8 +71,8 @@ def examine_pulse(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def examine_sharing(own_url: str, other_url: str, setting: str) -> Iterator[Finding]:
-    """Whether both services are set to one store."""
-    if other_url and own_url == other_url:
+    """Whether both services are set to one store. In a Redis they share nothing."""
+    if other_url and own_url == other_url and not is_redis(own_url):
         yield fault("store", "Both services are set to the same store.", f"Set {setting} to a store of its own.")
 
 

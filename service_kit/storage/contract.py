@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from service_kit.change import Change, Entry, Message, Record, Ref, Step
 from service_kit.measures import SIZES, Histogram
@@ -105,6 +105,10 @@ class Store(Protocol):
     def commits(self) -> CommitMeasures:
         """What its transactions took since the start of the process."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other instances may work on the same records at the same time."""
+
     def start(self) -> None:
         """Open the store, bring its schema up to date and begin to serve. Raises `StartRefused`."""
 
@@ -113,6 +117,9 @@ class Store(Protocol):
 
     def check(self) -> str | None:
         """None when the store can be written, else the reason why not."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What an operator wants to know of the engine, beside the check; it reads state and does no I/O."""
 
     def stats(self) -> StoreStats:
         """What was written since the start."""
@@ -190,6 +197,9 @@ class Store(Protocol):
     def measure(self) -> StoreMeasures:
         """How much there is, for an operator; it must be quick however much that is."""
 
+    def owners(self) -> list[str]:
+        """Every instance that owns a record, in the order of names."""
+
     # ---- instances
 
     def renew_lease(self, instance: str, lease_ms: int) -> Lease:
@@ -215,6 +225,9 @@ class Store(Protocol):
         The floor that every `Snapshot` carries rises to their highest token. A record that changes at the same moment
         is looked at again before it goes.
         """
+
+    def raise_token_floor(self, token: int) -> None:
+        """Let every new record's token be above this one, unless the floor is higher already."""
 
 
 def every_message(store: Store, wanted: MessageFilter, *, page_size: int = 500) -> Iterator[tuple[Ref, Message]]:

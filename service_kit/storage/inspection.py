@@ -11,8 +11,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service_kit.errors import StartRefused
+from service_kit.errors import StartRefused, StoreUnavailable
 from service_kit.findings import Finding, fault, fine, note
+from service_kit.storage.contract import Store
 from service_kit.storage.opening import open_store
 from service_kit.storage.sqlite import SqliteStore
 from service_kit.storage.sqlite_schema import MIGRATIONS, inspect_file
@@ -27,17 +28,54 @@ SQLITE_VERSION = sqlite3.sqlite_version
 _STORE = "store"
 
 
-def inspect_store(url: str, *, base_folder: Path, setting: str, foreign_kind: str) -> Iterator[Finding]:
+def inspect_store(url: str, *, base_folder: Path, prefix: str, setting: str, foreign_kind: str) -> Iterator[Finding]:
     """What is to be said of the store behind a URL. With ``foreign_kind`` the other service's logs begin."""
     try:
-        store = open_store(url, base_folder=base_folder)
+        store = open_store(url, base_folder=base_folder, prefix=prefix)
     except StartRefused as refusal:
         yield fault(_STORE, str(refusal), f"Set {setting} to such a URL.")
         return
     if isinstance(store, SqliteStore):
         yield from _inspect_sqlite(store.path, setting, foreign_kind)
     else:
-        yield note(_STORE, "This kind of store cannot be examined from outside.", "Look at /readyz of the service.")
+        yield from _inspect_redis(store, setting)
+
+
+def _inspect_redis(store: Store, setting: str) -> Iterator[Finding]:
+    """Connects as a service does, which writes nothing."""
+    try:
+        store.start()
+    except StartRefused as refusal:
+        yield fault(_STORE, str(refusal), f"Start or mend that Redis, or set {setting} to another one.")
+        return
+    try:
+        facts = store.facts()
+        ahead_ms = store.now_ms() - now_ms()
+    except StoreUnavailable as error:
+        yield fault(_STORE, error.detail, f"Look at that Redis, or set {setting} to another one.")
+        return
+    finally:
+        store.stop()
+    yield fine(
+        _STORE,
+        f"Redis {facts['version']} answers, with {facts['servers']} of its servers taking writes "
+        f"and {_megabytes(facts['used_memory_bytes'])} in use.",
+    )
+    if facts["aof"]:
+        yield fine(_STORE, f"Its append-only file is flushed: {facts['aof_fsync']}.")
+    else:
+        yield note(
+            _STORE,
+            "Redis has no append-only file: a crash of it loses what it has taken since its last snapshot.",
+            "Set its appendonly to yes; docs/operations.md says what may be lost under which settings.",
+        )
+    if abs(ahead_ms) > CLOCK_SLACK_MS:
+        way = "before" if ahead_ms > 0 else "behind"
+        yield fault(
+            "clock",
+            f"The clock of Redis is {abs(ahead_ms) / 1000:,.0f} s {way} the one of this machine.",
+            "Set the wrong clock; a time service on both machines keeps them together.",
+        )
 
 
 def _inspect_sqlite(path: Path, setting: str, foreign_kind: str) -> Iterator[Finding]:

@@ -5,23 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from service_kit.errors import StartRefused
+from service_kit.hints import Hints, NoHints
 from service_kit.storage.contract import Store
+from service_kit.storage.redis_hints import RedisHints
+from service_kit.storage.redis_store import RedisStore
+from service_kit.storage.redis_url import SCHEMES, read_url
 from service_kit.storage.sqlite import SqliteStore
 
 _SQLITE = "sqlite:///"
 
 
-def open_store(url: str, *, base_folder: Path) -> Store:
+def open_store(url: str, *, base_folder: Path, prefix: str) -> Store:
     """The store that the URL names, not started. A relative path stands under ``base_folder``. Raises `StartRefused`.
 
     After ``sqlite:///`` comes the path as the system writes it: ``data/orders.db``, ``/var/lib/orders.db``,
-    ``C:/orders/orders.db``.
+    ``C:/orders/orders.db``. In a Redis, all keys of the service begin with ``prefix``.
     """
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(base_folder / Path(url.removeprefix(_SQLITE)))
-    if url.startswith(("redis://", "rediss://")):
-        raise StartRefused("The Redis engine is not built in yet: use a store such as sqlite:///data/orders.db.")
-    raise StartRefused("A store's URL begins with sqlite:///, such as sqlite:///data/orders.db.")
+    if is_redis(url):
+        return RedisStore(read_url(url), prefix=prefix)
+    raise StartRefused(
+        "A store's URL begins with sqlite:/// or redis://, such as sqlite:///data/orders.db or redis://127.0.0.1:6379/0."
+    )
+
+
+def is_redis(url: str) -> bool:
+    """Whether the URL names a Redis, in which both services may have their stores."""
+    return url.startswith(SCHEMES)
+
+
+def hints_of(store: Store) -> Hints:
+    """The way to tell other instances over the same store that there is something to look at; not started."""
+    return RedisHints(store.link) if isinstance(store, RedisStore) else NoHints()
 
 
 def folder_beside(url: str, *, base_folder: Path) -> Path:

@@ -64,6 +64,7 @@ class SqliteStore:
     """A `Store` in one file. A second store on the same file is refused, in this process and in any other."""
 
     name = "store"
+    is_shared = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,6 +127,10 @@ class SqliteStore:
                 for size in (_PROBE_BYTES, 0):
                     self._writer.call(partial(_probe, size))
         return self._writer.failure
+
+    def facts(self) -> Mapping[str, Any]:
+        """Which engine this is."""
+        return {"engine": "sqlite"}
 
     def stats(self) -> StoreStats:
         """What the writer has done since the start."""
@@ -281,6 +286,16 @@ class SqliteStore:
             oldest_ms={state: created_ms for state, created_ms in rows if created_ms is not None},
         )
 
+    def owners(self) -> list[str]:
+        """Every instance that owns a record, in the order of names."""
+        # From one owner to the next by the index, instead of through all records.
+        rows = self._rows(
+            "WITH RECURSIVE o(owner) AS (SELECT min(owner) FROM records WHERE owner <> '' UNION ALL "
+            "SELECT (SELECT min(owner) FROM records WHERE owner <> '' AND owner > o.owner) FROM o "
+            "WHERE o.owner IS NOT NULL) SELECT owner FROM o WHERE owner IS NOT NULL"
+        )
+        return [owner for (owner,) in rows]
+
     # ---- instances
 
     def renew_lease(self, instance: str, lease_ms: int) -> Lease:
@@ -342,6 +357,11 @@ class SqliteStore:
             (max([0, *(row[3] for row in rows)]),),
         )
         return len(rows)
+
+    def raise_token_floor(self, token: int) -> None:
+        """Let every new record's token be above this one, unless the floor is higher already."""
+        statement = "UPDATE meta SET value = max(value, ?) WHERE name = 'token_floor'"
+        self._writing().call(lambda connection: connection.execute(statement, (token,)))
 
 
 def _size_of(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import pytest
 
 from service_kit.change import Change, Decide, Entry, Message, Record, Ref, Snapshot, Step, next_version
 from service_kit.storage.contract import Store
+from service_kit.storage.redis_store import RedisStore
+from service_kit.storage.redis_url import read_url
 from service_kit.storage.sqlite import SqliteStore
+from tests.redis_servers import RedisCluster, RedisServer
 
 REF = Ref("default", "order1")
 
@@ -58,13 +62,37 @@ def step(name: Ref, decide: Decide, **wanted: tuple[str, ...]) -> Step:
     return Step(name, decide, **wanted)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running redis-server."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """Three redis-servers that run as a cluster."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """Makes stores over the same data, one after the other; the one that runs is stopped at the end."""
     made: list[Store] = []
+    url = ""
+    if request.param != "sqlite":
+        url = request.getfixturevalue(f"redis_{'server' if request.param == 'redis' else 'cluster'}").url
+    prefix = f"test-{uuid.uuid4().hex}"
 
     def make() -> Store:
-        store: Store = SqliteStore(tmp_path / "store.db")
+        store: Store = RedisStore(read_url(url), prefix=prefix) if url else SqliteStore(tmp_path / "store.db")
         store.start()
         made.append(store)
         return store

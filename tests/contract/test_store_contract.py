@@ -495,6 +495,12 @@ class TestStoreContract:
         assert (a.body["n"], b.body["n"]) == (1, 2)
         assert len(store.entries(Ref("a", "order1"))) == 1
 
+    def test_owners_are_named_once(self, store: Store) -> None:
+        assert store.owners() == []
+        store.update_all([put(ref(n), owner=f"instance{n % 3}") for n in range(20)])
+        store.update_all([put(ref(n), owner="") for n in range(0, 20, 3)])
+        assert store.owners() == ["instance1", "instance2"]
+
     # ---- instances
 
     def test_a_lease_is_renewed_on_the_stores_clock(self, store: Store) -> None:
@@ -572,6 +578,18 @@ class TestStoreContract:
         assert floor(store) == 3
         store.stop()
         assert floor(open_store()) == 3
+
+    def test_the_token_floor_can_be_raised_and_not_lowered(self, store: Store) -> None:
+        floors = []
+        for token in (7, 2**62, 9):
+            store.raise_token_floor(token)
+            seen: list[Snapshot] = []
+            store.update(step(ref(1), seen.append))  # a decision may be asked more than once; the last one counts
+            floors.append(seen[-1].token_floor)
+        assert floors == [7, 2**62, 2**62]
+
+    def test_what_an_operator_wants_to_know_names_the_engine(self, store: Store) -> None:
+        assert store.facts()["engine"] in ("sqlite", "redis")
 
     def test_a_record_that_lives_again_is_not_purged(self, store: Store) -> None:
         """Cleanup races with initiates of the same orders: whoever was told "live" must find the record live."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,9 +88,19 @@ def set_aside_in(path: Path) -> int:
 
 def audit(ledger: Ledger, requestor_store: Path, processor_store: Path, processor_log: str) -> Report:
     """Look for what was acknowledged and is missing, for what is there twice, and for histories that differ."""
+    kept = read_store(requestor_store), read_store(processor_store)
+    return audit_kept(ledger, *kept, read_outbox(processor_store), [processor_log])
+
+
+def audit_kept(
+    ledger: Ledger,
+    at_requestor: dict[str, Kept],
+    at_processor: dict[str, Kept],
+    outbox: dict[str, dict[str, Sent]],
+    processor_logs: Sequence[str],
+) -> Report:
+    """The same over what was read already, with the log of each processor."""
     report = Report()
-    at_requestor, at_processor = read_store(requestor_store), read_store(processor_store)
-    outbox = read_outbox(processor_store)
     for facts in ledger.orders.values():
         mine, theirs = at_requestor.get(facts.order_id), at_processor.get(facts.order_id)
         if mine is None or theirs is None:
@@ -103,7 +114,7 @@ def audit(ledger: Ledger, requestor_store: Path, processor_store: Path, processo
         _audit_deliveries(report, facts, mine, theirs, outbox.get(facts.order_id, {}))
     for order_id in at_processor.keys() - at_requestor.keys():
         report.differing.append(f"order {order_id} is at the processor alone")
-    _audit_streams(report, processor_log)
+    _audit_streams(report, processor_logs)
     return report
 
 
@@ -180,20 +191,23 @@ def _audit_deliveries(report: Report, facts: OrderFacts, mine: Kept, theirs: Kep
     report.differing += [f"delivery {name} at the requestor" for name in shown if shown[name] != last_told.get(name)]
 
 
-def _audit_streams(report: Report, processor_log: str) -> None:
-    """No stream is opened twice, and no order's token ever falls."""
+def _audit_streams(report: Report, processor_logs: Sequence[str]) -> None:
+    """No stream is opened twice, and no order's token ever falls at a processor."""
     opened: Counter[str] = Counter()
-    tokens: dict[str, int] = {}
-    for line in processor_log.splitlines():
-        if '"stream.opened"' not in line:
-            continue
-        try:
-            seen = json.loads(line)
-        except ValueError:
-            continue  # the line that a kill cut off
-        opened[seen["stream_id"]] += 1
-        order_id, token = seen["order_req_id"], seen["token"]
-        if token < tokens.get(order_id, 0):
-            report.doubled.append(f"order {order_id} was opened under the old token {token}")
-        tokens[order_id] = token
+    for processor_log in processor_logs:
+        tokens: dict[str, int] = {}
+        for seen in streams_opened(processor_log):
+            opened[seen["stream_id"]] += 1
+            order_id, token = seen["order_req_id"], seen["token"]
+            if token < tokens.get(order_id, 0):
+                report.doubled.append(f"order {order_id} was opened under the old token {token}")
+            tokens[order_id] = token
     report.doubled += [f"stream {stream}" for stream, n in opened.items() if n > 1]
+
+
+def streams_opened(processor_log: str) -> Iterator[dict[str, Any]]:
+    """What a processor's log says of each stream that it has opened."""
+    for line in processor_log.splitlines():
+        if '"stream.opened"' in line:
+            with suppress(ValueError):  # the line that a kill cut off
+                yield json.loads(line)

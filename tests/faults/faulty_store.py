@@ -161,8 +161,8 @@ def main() -> int:
     service_name, folder = sys.argv[1:]
     open_real, control = opening.open_store, Control(Path(folder))
 
-    def open_faulty(url: str, *, base_folder: Path) -> Store:
-        return cast("Store", FaultyStore(open_real(url, base_folder=base_folder), control))
+    def open_faulty(url: str, *, base_folder: Path, prefix: str) -> Store:
+        return cast("Store", FaultyStore(open_real(url, base_folder=base_folder, prefix=prefix), control))
 
     # Before the service is imported, which takes the function by its name.
     opening.open_store = open_faulty

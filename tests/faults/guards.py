@@ -26,7 +26,7 @@ from processor_app.rpc.turns import Turns
 from processor_app.streams import FollowUpAnswer, Outlet
 from proto import order_service_pb2 as wire
 from requestor_app.domain import Acknowledgement, Outcome, note_entry_id
-from requestor_app.supervisor import Supervisor
+from requestor_app.link import Link
 from requestor_app.traffic import Incoming, Outgoing
 from service_kit.change import Change, Snapshot
 from service_kit.storage import sqlite
@@ -74,16 +74,16 @@ def no_token_compare() -> None:
 
 def no_wait_for_the_answer() -> None:
     """The requestor settles a note when it sends it."""
-    real = Supervisor.take
+    real = Link.take
 
-    def take(supervisor: Supervisor, timeout_s: float) -> Outgoing:
-        outgoing = real(supervisor, timeout_s)
+    def take(link: Link, timeout_s: float) -> Outgoing:
+        outgoing = real(link, timeout_s)
         notes = [relay.note for relay in outgoing.relays]
         answers = [Acknowledgement(note.ref, note_entry_id(note.follow_up_id), Outcome.ACCEPTED) for note in notes]
-        supervisor.received(Incoming(answers=answers))
+        link.received(Incoming(answers=answers))
         return outgoing
 
-    _put(Supervisor, "take", take)
+    _put(Link, "take", take)
 
 
 def no_wait_for_the_commit() -> None:

@@ -16,8 +16,8 @@ from processor_app.domain import Close, OrderState
 from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor, build_requestor
 from requestor_app.domain import Acknowledgement, Event, Outcome
+from requestor_app.link import Link
 from requestor_app.settings import RequestorSettings
-from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import StreamState
 from requestor_app.traffic import Incoming, Opened, Outgoing
 from service_kit.change import Ref
@@ -282,13 +282,13 @@ def test_a_close_that_waited_does_not_end_the_next_run(
 
     # Without a trunk the buyer's cancel waits. The seller's completion arrives before it, and the buyer begins anew.
     cut_off = make_requestor(tmp_path, running_processor)
-    for component in cut_off.lifecycle.components[:4]:  # all but the trunk, the cleanup and REST
+    for component in cut_off.lifecycle.components[:5]:  # all but the trunk, the cleanup and REST
         component.start()
     buyer = cut_off.app.test_client()
     assert buyer.post("/api/v1/orders/A1/cancel").get_json()["state"] == "closing"
     running_processor.orders.complete(Close(REF, OrderState.COMPLETED, "seller"))
     end = Event(REF, 2, 1, "completed", 1, {"by": "seller", "reason": ""})
-    cut_off.supervisor.received(Incoming(events=[end]))
+    cut_off.supervisor.links[0].received(Incoming(events=[end]))
     body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
     assert buyer.post("/api/v1/orders/initiate", json=body).get_json()["message"] == "Order initiated successfully"
     cut_off.supervisor.stop(5)
@@ -364,25 +364,25 @@ def test_an_order_that_a_dying_trunk_had_taken_is_opened_by_the_next(
             lost.set()
 
     flow.wait(lambda: supervisor.check_processor() is None)
-    monkeypatch.setattr("requestor_app.supervisor._TAKEN", lose_the_trunk)
+    monkeypatch.setattr("requestor_app.link._TAKEN", lose_the_trunk)
     flow.initiate()
     assert lost.wait(5)
     flow.wait(lambda: flow.order()["stream"]["state"] == "open", timeout_s=5)
 
 
-def opened_by_hand(requestor: Requestor, *notes: str) -> Supervisor:
-    """The supervisor of a requestor whose order A1 is open, by no trunk but the test, and has these notes to relay."""
-    supervisor, client = requestor.supervisor, requestor.app.test_client()
+def opened_by_hand(requestor: Requestor, *notes: str) -> Link:
+    """The link of a requestor whose order A1 is open, by no trunk but the test, and has these notes to relay."""
+    link, client = requestor.supervisor.links[0], requestor.app.test_client()
     body = {"order_req_id": "A1", "session_id": "s1", "notification_type": "none", "audience": ["seller1"]}
-    supervisor.connected()
+    link.connected()
     assert client.post("/api/v1/orders/initiate", json=body).status_code == 200
-    (opening,) = supervisor.take(0).openings
+    (opening,) = link.take(0).openings
     accepted = Event(REF, 1, 1, "accepted", 1, {})
-    supervisor.received(Incoming(opened=[Opened(REF, opening.stream_id, 1)], events=[accepted]))
+    link.received(Incoming(opened=[Opened(REF, opening.stream_id, 1)], events=[accepted]))
     for name in notes:
         note = {"order_req_id": "A1", "follow_up_id": name, "audience": ["seller1"], "message": {"message": "hello"}}
         assert client.post("/api/v1/orders/followup", json=note).status_code == 200
-    return supervisor
+    return link
 
 
 def names_of(outgoing: Outgoing) -> list[str]:
@@ -390,23 +390,23 @@ def names_of(outgoing: Outgoing) -> list[str]:
 
 
 def test_what_a_trunk_gives_back_is_taken_again(requestor: Requestor) -> None:
-    supervisor = opened_by_hand(requestor, "n1")
-    taken = supervisor.take(0)
+    link = opened_by_hand(requestor, "n1")
+    taken = link.take(0)
     assert names_of(taken) == ["n1"]
     assert taken.acks == {REF: 1}
-    assert supervisor.take(0).is_empty
-    supervisor.give_back(taken)
-    again = supervisor.take(0)
+    assert link.take(0).is_empty
+    link.give_back(taken)
+    again = link.take(0)
     assert (names_of(again), again.acks) == (["n1"], taken.acks)
 
 
 def test_a_note_that_must_come_again_comes_first_in_a_new_sending(requestor: Requestor) -> None:
-    supervisor = opened_by_hand(requestor, "n1", "n2")
-    first = supervisor.take(0)
+    link = opened_by_hand(requestor, "n1", "n2")
+    first = link.take(0)
     assert names_of(first) == ["n1", "n2"]
-    supervisor.received(Incoming(answers=[Acknowledgement(REF, "note:n1", Outcome.TRY_AGAIN)]))
-    supervisor._look_at_doubtful()
-    second = supervisor.take(0)
+    link.received(Incoming(answers=[Acknowledgement(REF, "note:n1", Outcome.TRY_AGAIN)]))
+    requestor.supervisor._look_at_doubtful()
+    second = link.take(0)
     assert names_of(second) == ["n1", "n2"]
     assert min(relay.sending for relay in second.relays) > max(relay.sending for relay in first.relays)
 
@@ -414,7 +414,7 @@ def test_a_note_that_must_come_again_comes_first_in_a_new_sending(requestor: Req
 def test_a_note_that_cannot_be_read_holds_up_no_other_even_if_it_cannot_be_set_aside_at_once(
     requestor: Requestor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor = opened_by_hand(requestor, "n1", "n2", "n3")
+    link = opened_by_hand(requestor, "n1", "n2", "n3")
     assert isinstance(requestor.store, SqliteStore)
     with closing(sqlite3.connect(requestor.store.path)) as connection, connection:
         connection.execute("UPDATE outbox SET body = '{}' WHERE message_id = 'note:n2'")
@@ -425,8 +425,8 @@ def test_a_note_that_cannot_be_read_holds_up_no_other_even_if_it_cannot_be_set_a
             raise failure
 
     monkeypatch.setattr("service_kit.storage.sqlite_writer._BEGINNING", fail_once)
-    assert names_of(supervisor.take(0)) == []
-    assert names_of(supervisor.take(0)) == ["n1", "n3"]
+    assert names_of(link.take(0)) == []
+    assert names_of(link.take(0)) == ["n1", "n3"]
     assert [message.state for message in requestor.store.messages(REF)] == ["pending", "set_aside", "pending"]
 
 

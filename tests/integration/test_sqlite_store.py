@@ -216,12 +216,12 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_needs_a_url_that_it_knows(tmp_path: Path) -> None:
-    store = open_store("sqlite:///data/orders.db", base_folder=tmp_path)
+    store = open_store("sqlite:///data/orders.db", base_folder=tmp_path, prefix="test")
     assert isinstance(store, SqliteStore)
     assert store.path == tmp_path / "data" / "orders.db"
     for url in ("", "orders.db", "sqlite:///", "mysql://orders"):
         with pytest.raises(StartRefused):
-            open_store(url, base_folder=tmp_path)
+            open_store(url, base_folder=tmp_path, prefix="test")
 
 
 def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:

@@ -150,3 +150,23 @@ def test_dev_py_tells_its_commands_from_any_folder(tmp_path: Path) -> None:
     assert all(command in done.stdout for command in commands)
     assert done.stdout.isascii()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_instances_need_a_store_that_they_share() -> None:
+    with pytest.raises(dev.Fault, match="--redis"):
+        dev.up(Path(sys.executable), dev.Progress(), instances=3)
+    with pytest.raises(dev.Fault, match="from 1 to"):
+        dev.up(Path(sys.executable), dev.Progress(), instances=0, redis="")
+
+
+def test_instances_have_one_store_and_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PROCESSOR_PORT", "PROCESSOR_GRPC_PORT", "REQUESTOR_PORT"):
+        monkeypatch.setenv(variable, "0")
+    monkeypatch.setenv("PROCESSOR_LINK_SECRET", "s" * 40)
+    services = dev.instances_of(3, "redis://127.0.0.1:6379/0")
+    assert [service.name for service in services] == ["processor"] * 3 + ["requestor"] * 3
+    environments = [service._environment for service in services]
+    assert all(
+        environment["REQUESTOR_STORE"] == "redis://127.0.0.1:6379/0" for environment in environments if environment
+    )
+    assert len({service.address.port for service in services[1:3] + services[4:]}) == 4

@@ -154,6 +154,24 @@ def test_there_is_nothing_to_take_over_of_an_absent_an_own_or_a_finished_order()
     assert domain.take_over(finished(), owner="heir", now_ms=2000) is None
 
 
+def test_an_order_is_taken_only_from_the_instance_that_was_found_dead() -> None:
+    assert domain.take_over(initiated(), of="another", owner="heir", now_ms=2000) is None
+    assert domain.take_over(initiated(), of="me", owner="heir", now_ms=2000) is not None
+
+
+def test_an_own_order_is_claimed_anew_above_a_token_that_the_store_has_forgotten() -> None:
+    snapshot = received(initiated(), event(1, "accepted"))
+    order = the_order(after(snapshot, domain.reclaim(snapshot, owner="me", above=4, now_ms=2000)))
+    assert (order.owner, order.token, order.run, order.applied_seq) == ("me", 5, 1, 1)
+
+
+def test_nothing_is_claimed_anew_that_is_not_ones_own_or_has_a_higher_token() -> None:
+    for snapshot in (EMPTY, finished()):
+        assert domain.reclaim(snapshot, owner="me", above=4, now_ms=2000) is None
+    assert domain.reclaim(initiated(), owner="heir", above=4, now_ms=2000) is None
+    assert domain.reclaim(initiated(), owner="me", above=0, now_ms=2000) is None
+
+
 def test_a_closing_order_is_taken_over() -> None:
     assert domain.take_over(closing(initiated()), owner="heir", now_ms=2000) is not None
 

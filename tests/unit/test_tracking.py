@@ -148,6 +148,51 @@ def test_a_lost_trunk_makes_every_launched_stream_connect_anew(tracking: OrderTr
     assert len(tracking) == 5
 
 
+def opened_on(tracking: OrderTracking, link: str, name: str = "A1") -> Tracked:
+    ref = Ref("default", name)
+    tracking.launch(ref, token=1, fingerprint=7, applied_seq=3, now_ms=1)
+    tracked = tracking.begin_open(ref, 1, f"st-{link}", 1, link=link)
+    assert tracked is not None
+    tracking.move(ref, f"st-{link}", StreamState.OPEN, 1)
+    return tracked
+
+
+def test_a_lost_link_takes_only_its_own_streams_along(tracking: OrderTracking) -> None:
+    opened_on(tracking, "p1", "A1")
+    opened_on(tracking, "p2", "A2")
+    tracking.launch(Ref("default", "A3"), token=1, fingerprint=7, applied_seq=0, now_ms=1)
+    assert tracking.lose_all("gone", 9, link="p1") == 1
+    assert set(tracking.listed(StreamState.CONNECTING)) == {Ref("default", "A1"), Ref("default", "A3")}
+    assert tracking.listed(StreamState.OPEN) == [Ref("default", "A2")]
+
+
+def test_an_open_stream_moves_to_another_link_and_what_the_old_one_does_is_of_no_effect(
+    tracking: OrderTracking,
+) -> None:
+    old = opened_on(tracking, "p1")
+    assert tracking.begin_open(REF, 1, "st-p1-again", 2, link="p1", is_moving=True) is None
+    assert tracking.begin_open(REF, 1, "st-p2", 2, link="p2") is None
+    moved = tracking.begin_open(REF, 1, "st-p2", 2, link="p2", is_moving=True)
+    assert moved is not None
+    assert (moved.link, moved.applied_seq, moved.relayed, state(tracking)) == ("p2", 3, 0, StreamState.OPENING)
+    # Threads of the old link are late.
+    old.relayed = 99
+    assert not tracking.move(REF, "st-p1", StreamState.CONNECTING, 3, "superseded")
+    assert moved.relayed == 0
+    assert tracking.lose_all("gone", 9, link="p1") == 0
+    assert tracking.move(REF, "st-p2", StreamState.OPEN, 4)
+    assert tracking.counts()["open"] == 1
+
+
+def test_after_a_sleep_the_store_decides_about_duplicates(tracking: OrderTracking) -> None:
+    launch(tracking)
+    assert isinstance(tracking.reserve(REF, 7, 2), StreamView)
+    tracking.doubt_all()
+    assert tracking.reserve(REF, 7, 3) is None
+    launch(tracking, token=2)
+    assert isinstance(tracking.reserve(REF, 7, 4), StreamView)
+
+
 def run_together(count: int, work: threading.Barrier, target) -> None:
     failures: list[BaseException] = []
 

@@ -74,9 +74,10 @@ function showNames(list, names) {
   const shown = JSON.stringify(names);
   if (list.dataset.shown === shown) return;
   list.dataset.shown = shown;
-  const items = names.map(({ name, is_this: isThis, is_gone: isGone }) =>
-    make("li", {}, name, ...(isThis ? [make("em", {}, " this one")] : []), ...(isGone ? [make("em", { class: "error" }, " gone")] : [])),
-  );
+  const items = names.map(({ name, is_this: isThis, is_gone: isGone, error }) => {
+    const trouble = isGone ? " gone" : error ? ` ${error}` : "";
+    return make("li", {}, name, ...(isThis ? [make("em", {}, " this one")] : []), ...(trouble ? [make("em", { class: "error" }, trouble)] : []));
+  });
   list.replaceChildren(...(items.length ? items : [make("li", {}, "–")]));
 }
 
