@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"requestor_app": "requestor", "processor_app": "processor", "service_kit": "both"}
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 #: Parts of the kit that one service alone runs.
-OF_ONE_SERVICE = {"lease.py": "requestor", "rpc": "processor"}
+OF_ONE_SERVICE = {"members.py": "processor", "rpc": "processor"}
 #: What stands for the variable part of an action.
 VARIANTS = {
     "f'delivery.{delivery.state}'": {
