@@ -92,6 +92,10 @@ class Contender(ABC):
         """The call that succeeds as soon as the process serves."""
         return self.front, Call("/api/v1/health")
 
+    def kept_bytes(self) -> int:
+        """What everything that is kept takes up, on disk or in the memory of a database."""
+        raise NotOffered("nothing is kept")
+
     def streams_open(self) -> int:
         """How many orders' streams are open, as the side says that knows fewer of them."""
         raise NotOffered("no streams")

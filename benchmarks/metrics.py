@@ -49,6 +49,7 @@ METRICS = {
     "health_s": Metric("health after the kill", "s", 2),
     "slope_percent": Metric("change of cost over sizes", "%"),
     "kb_per_order": Metric("memory per order", "KB", 1),
+    "kept_kb_per_order": Metric("kept per order", "KB", 1),
     "us_per_order": Metric("time per order", "µs"),
 }
 

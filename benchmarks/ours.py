@@ -27,9 +27,12 @@ class Ours(Pair):
     def __init__(self, store: str = SQLITE, processor_settings: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._store = store
+        self._folder = Path()
         self._processor_settings = processor_settings or {}
 
     def make_processes(self, folder: Path) -> tuple[Process, Process]:
+        self._folder = folder
+
         def store(role: str) -> str:
             return self._store.format(folder=folder, role=role)
 
@@ -48,6 +51,9 @@ class Ours(Pair):
             Process("requestor", python(ROOT / "wsgi_requestor.py"), folder, requestor),
             Process("processor", python(ROOT / "wsgi_processor.py"), folder, processor),
         )
+
+    def kept_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self._folder.glob("*.db*"))
 
     def _is_connected(self) -> bool:
         return self._front_client.answers(Call("/readyz")) and self._back_client.answers(Call("/readyz"))
@@ -86,6 +92,11 @@ class OursRedis(Ours):
         except OSError:
             return False
         return True
+
+    def kept_bytes(self) -> int:
+        with socket.create_connection(self._redis, timeout=10) as connection:
+            connection.sendall(b"INFO memory\r\n")
+            return int(connection.recv(65_536).partition(b"used_memory:")[2].partition(b"\r")[0])
 
     def stop(self) -> None:
         super().stop()

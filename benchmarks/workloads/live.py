@@ -60,17 +60,29 @@ class Growth(Workload):
         time.sleep(SETTLE_S)
         before, before_bytes = len(bench.live), bench.memory_bytes()
         figures: dict[str, float] = {}
+        kept_before = kept_bytes(bench)
         costs: list[tuple[float, float]] = []
         for size, block in growth_steps(bench.sizes, bench.contender.most_orders):
             bench.grow_to(size)
             time.sleep(SETTLE_S)
             figures[f"kb_per_order@{size}"] = (bench.memory_bytes() - before_bytes) / 1024 / (size - before)
+            if kept_before is not None:
+                kept = (kept_bytes(bench) or 0) - kept_before
+                figures[f"kept_kb_per_order@{size}"] = kept / 1024 / (size - before)
             cost_us = 1e6 * bench.begin(block) / block
             figures[f"us_per_order@{size}"] = cost_us
             costs.append((size, cost_us))
         if len(costs) > 1:
             figures["slope_percent"] = change_over_sizes(costs)
         return figures
+
+
+def kept_bytes(bench: Bench) -> int | None:
+    """What everything that is kept takes up; None when the contender does not say."""
+    try:
+        return bench.contender.kept_bytes()
+    except NotOffered:
+        return None
 
 
 class Idle(Workload):
