@@ -231,6 +231,7 @@ def test_the_overview_counts_what_there_is(requestor_client: FlaskClient, reques
     assert (now["notes"]["pending"], now["notes"]["set_aside"]) == (2, 0)
     assert now["notes"]["oldest_at"] is not None
     assert now["link"] == {"is_up": False, "error": "no processor has answered yet"}
+    assert [each["error"] for each in now["processors"]] == ["no processor has answered yet"]
     (instance,) = now["instances"]
     assert (instance["is_this"], instance["is_gone"]) == (True, False)
 

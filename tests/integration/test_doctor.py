@@ -27,6 +27,7 @@ from service_kit.ports import listen_alone
 from service_kit.storage import inspection
 from service_kit.times import now_ms
 from tests.conftest import Pair
+from tests.redis_servers import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -247,6 +248,37 @@ def test_17_a_store_of_an_unknown_kind_is_named(requestor_environ: dict[str, str
     assert "sqlite:///" in found.text
     settings = requestor_patient({"REQUESTOR_STORE": "mysql://u:pa55word@h/x"}).settings()
     assert {row.variable: row.value for row in settings}["REQUESTOR_STORE"] == "mysql://***@h/x"
+
+
+def test_two_services_may_share_a_redis_whose_weakness_is_noted(
+    tmp_path: Path, requestor_environ: dict[str, str], processor_environ: dict[str, str]
+) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        stores = {"REQUESTOR_STORE": server.url, "PROCESSOR_STORE": server.url, "PROCESSOR_LINK_SECRET": "x" * 32}
+        for findings in (
+            requestor_findings({**requestor_environ, **stores}),
+            processor_findings({**processor_environ, **stores}),
+        ):
+            found = [each for each in findings if each.subject == "store"]
+            assert [each.verdict for each in found] == [Verdict.FINE, Verdict.NOTE]
+            assert found[0].text.startswith("Redis ")
+            assert "no append-only file" in found[1].text
+    finally:
+        server.kill()
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password(requestor_environ: dict[str, str]) -> None:
+    requestor_environ["REQUESTOR_STORE"] = f"redis://:hidden-word@127.0.0.1:{free_port()}/0"
+    found = the_fault(requestor_findings(requestor_environ), "store")
+    assert "cannot be used" in found.text
+    assert "hidden-word" not in str(requestor_findings(requestor_environ))
+
+
+def test_processors_on_redis_without_a_common_link_secret_are_named(processor_environ: dict[str, str]) -> None:
+    processor_environ["PROCESSOR_STORE"] = f"redis://127.0.0.1:{free_port()}/0"
+    assert "one secret for reply links" in the_fault(processor_findings(processor_environ), "settings").text
 
 
 def test_18_a_disk_that_is_nearly_full_is_named(

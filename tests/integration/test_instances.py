@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from processor_app.bootstrap import Processor, build_processor
 from processor_app.delivery.channel import AttemptResult, Channel, Parcel, Seller, Verdict
@@ -414,3 +416,41 @@ def test_without_redis_nothing_is_taken_and_all_heals_by_itself(
     wait_until(lambda: requestor.app.test_client().get("/readyz").status_code == 200, "readiness", timeout_s=5)
     two_and_two.wait_for_streams([ref(1), ref(2)])
     assert time.monotonic() - began_s < 5
+
+
+def test_the_operator_page_shows_every_instance_and_every_processor(two_and_two: Group) -> None:
+    first, second = two_and_two.requestors
+    first.orders.initiate(request(1))
+    two_and_two.wait_for_streams([ref(1)])
+
+    def now(requestor: Requestor) -> Any:
+        return requestor.app.test_client().get("/console/data/orders").get_json()["now"]
+
+    wait_until(lambda: [each["error"] for each in now(second)["processors"]] == [None, None], "both connected")
+    two_and_two.processors[1].lifecycle.stop()
+    del two_and_two.processors[1]
+    wait_until(lambda: [each["error"] is None for each in now(second)["processors"]] == [True, False], "one away")
+    shown = now(second)
+    assert shown["link"]["is_up"], "one is enough"
+    assert shown["orders"]["live"] == 1
+    assert [each["is_gone"] for each in shown["instances"]] == [False, False]
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(second.app.test_client().get("/metrics").text)
+        for sample in family.samples
+    }
+    assert samples["requestor_processor_links", "connected"] == samples["requestor_processor_links", "away"] == 1
+    assert samples["requestor_processor_connected",] == 1
+    assert samples["requestor_store_commit_steps_count",] > 0
+
+
+def test_what_is_taken_over_from_a_dead_instance_is_counted(two_and_two: Group) -> None:
+    first, second = two_and_two.requestors
+    for number in range(5):
+        first.orders.initiate(request(number))
+    first.lifecycle.stop()
+    two_and_two.requestors.remove(first)
+    two_and_two.wait_for_streams([ref(number) for number in range(5)])
+    text = second.app.test_client().get("/metrics").text
+    assert "requestor_takeovers_total 5.0" in text
+    assert "requestor_takeover_seconds_total 0.0\n" not in text
