@@ -31,7 +31,6 @@ class RequestorSettings:
     store: str = setting(
         "sqlite:///data/requestor.db",
         parse=text(),
-        secret=True,
         help="The store: a file (a relative path stands under the project folder), or a Redis that several share.",
     )
     processors: tuple[str, ...] = setting(

@@ -1,4 +1,4 @@
-"""Finds the engine for a store's URL."""
+"""Finds the engine for a store's URL. That of Redis is loaded only where it is asked for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 from service_kit.errors import StartRefused
 from service_kit.hints import Hints, NoHints
 from service_kit.storage.contract import Store
-from service_kit.storage.redis_hints import RedisHints
-from service_kit.storage.redis_store import RedisStore
-from service_kit.storage.redis_url import SCHEMES, read_url
 from service_kit.storage.sqlite import SqliteStore
 
 _SQLITE = "sqlite:///"
+_REDIS = tuple(f"{scheme}{form}://" for scheme in ("redis", "rediss") for form in ("", "+sentinel", "+cluster"))
 
 
 def open_store(url: str, *, base_folder: Path, prefix: str) -> Store:
@@ -24,6 +22,9 @@ def open_store(url: str, *, base_folder: Path, prefix: str) -> Store:
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(base_folder / Path(url.removeprefix(_SQLITE)))
     if is_redis(url):
+        from service_kit.storage.redis_store import RedisStore  # noqa: PLC0415 # only who asks for it pays for it
+        from service_kit.storage.redis_url import read_url  # noqa: PLC0415
+
         return RedisStore(read_url(url), prefix=prefix)
     raise StartRefused(
         "A store's URL begins with sqlite:/// or redis://, such as sqlite:///data/orders.db or redis://127.0.0.1:6379/0."
@@ -32,11 +33,16 @@ def open_store(url: str, *, base_folder: Path, prefix: str) -> Store:
 
 def is_redis(url: str) -> bool:
     """Whether the URL names a Redis, in which both services may have their stores."""
-    return url.startswith(SCHEMES)
+    return url.startswith(_REDIS)
 
 
 def hints_of(store: Store) -> Hints:
     """The way to tell other instances over the same store that there is something to look at; not started."""
+    if not store.is_shared:
+        return NoHints()
+    from service_kit.storage.redis_hints import RedisHints  # noqa: PLC0415 # in memory by now
+    from service_kit.storage.redis_store import RedisStore  # noqa: PLC0415
+
     return RedisHints(store.link) if isinstance(store, RedisStore) else NoHints()
 
 

@@ -15,7 +15,6 @@ from redis.sentinel import Sentinel
 
 from service_kit.errors import StartRefused
 
-SCHEMES = tuple(f"{scheme}{form}://" for scheme in ("redis", "rediss") for form in ("", "+sentinel", "+cluster"))
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
 #: How long a connection, and then an answer, may take. An answer to a caller is one or two of them.
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 0.7, 0.8
