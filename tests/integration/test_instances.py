@@ -418,6 +418,16 @@ def test_without_redis_nothing_is_taken_and_all_heals_by_itself(
     assert time.monotonic() - began_s < 5
 
 
+def samples_of(requestor: Requestor) -> dict[tuple[str, ...], float]:
+    """The metrics of an instance, by name and label values."""
+    text = requestor.app.test_client().get("/metrics").text
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
 def test_the_operator_page_shows_every_instance_and_every_processor(two_and_two: Group) -> None:
     first, second = two_and_two.requestors
     first.orders.initiate(request(1))
@@ -434,14 +444,11 @@ def test_the_operator_page_shows_every_instance_and_every_processor(two_and_two:
     assert shown["link"]["is_up"], "one is enough"
     assert shown["orders"]["live"] == 1
     assert [each["is_gone"] for each in shown["instances"]] == [False, False]
-    samples = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(second.app.test_client().get("/metrics").text)
-        for sample in family.samples
-    }
+    samples = samples_of(second)
     assert samples["requestor_processor_links", "connected"] == samples["requestor_processor_links", "away"] == 1
     assert samples["requestor_processor_connected",] == 1
-    assert samples["requestor_store_commit_steps_count",] > 0
+    assert samples_of(first)["requestor_store_commit_steps_count",] > 0
+    assert samples["requestor_store_size_bytes",] > 0
 
 
 def test_what_is_taken_over_from_a_dead_instance_is_counted(two_and_two: Group) -> None:
