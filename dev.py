@@ -9,6 +9,7 @@ installs the requirements into it; later ones do that again only when the requir
     python dev.py test [...]    run the tests; what follows goes to pytest
     python dev.py lint          check style, types and generated code; --fix repairs what can be repaired
     python dev.py proto         generate the modules in proto/ from the .proto file
+    python dev.py openapi       write docs/openapi/ from the running code
     python dev.py bench [...]   run the benchmarks beside the rivals, in an environment of their own
     python dev.py torture [...] run the fault tests
 """
@@ -51,8 +52,13 @@ DEV_REQUIREMENTS = ("requirements.txt", "requirements-otel.txt", "requirements-d
 BENCH_REQUIREMENTS = ("requirements.txt", "benchmarks/requirements.txt")
 
 PROTO = "proto/order_service.proto"
+OPENAPI = "docs/openapi"
+SERVICES = ("requestor", "processor")
 GENERATED = ("proto/order_service_pb2.py", "proto/order_service_pb2.pyi", "proto/order_service_pb2_grpc.py")
-TYPED = ("service_kit", "requestor_app", "processor_app", "wsgi_*.py", "dev.py", "demo", "tests", "benchmarks")
+TYPED = (
+    *("service_kit", "requestor_app", "processor_app", "requestor_client", "wsgi_*.py"),
+    *("dev.py", "demo", "tests", "benchmarks"),
+)
 
 #: Commands whose further arguments belong to the tool that they start.
 PASSING_ON = ("test", "bench", "torture")
@@ -447,7 +453,7 @@ def up(python: Path, progress: Progress) -> int:
         wait_until_ready(services, progress)
         say("")
         for service in services:
-            say(f"{service.name}: {service.address.url}  (API: {service.address.url}/openapi.json)")
+            say(f"{service.name}: {service.address.url}  (API: {service.address.url}/docs)")
         say("\nTry in another terminal:\n")
         say(first_calls(requestor.address.url, powershell=sys.platform == "win32"))
         say("\nCtrl+C stops both.\n")
@@ -587,6 +593,30 @@ def proto(python: Path, *, check: bool) -> int:
     return 1 if differing else 0
 
 
+def openapi(python: Path, *, check: bool) -> int:
+    """Write what each service says of its REST interface, or check that the committed documents say the same."""
+    # A setting has no place in a document of the code.
+    environment = {
+        name: value for name, value in child_environment().items() if not name.startswith(("REQUESTOR_", "PROCESSOR_"))
+    }
+    differing = []
+    for service in SERVICES:
+        command = [str(python), "-m", "flask", "--app", f"wsgi_{service}", "openapi"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=False)
+        if done.returncode:
+            raise Fault(f"the {service} does not tell its REST interface; the reason stands above")
+        file = ROOT / OPENAPI / f"{service}.json"
+        if file.exists() and file.read_text(encoding="utf-8") == done.stdout:
+            continue
+        differing.append(f"{OPENAPI}/{service}.json")
+        if not check:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(done.stdout, encoding="utf-8", newline="\n")
+    for name in differing:
+        say(f"{name} is not what the code says: run `python dev.py openapi`" if check else f"wrote {name}")
+    return 1 if check and differing else 0
+
+
 def lint(python: Path, *, fix: bool) -> int:
     """Run every check, also after one has failed, and name the failed ones."""
     # mypy takes a folder without a Python file for a fault.
@@ -609,6 +639,9 @@ def lint(python: Path, *, fix: bool) -> int:
     say("== generated code")
     if proto(python, check=True):
         failed.append("generated code")
+    say("== OpenAPI")
+    if openapi(python, check=not fix):
+        failed.append("OpenAPI")
     say(f"lint: {', '.join(failed)} failed" if failed else "lint: all checks passed")
     return 1 if failed else 0
 
@@ -640,10 +673,12 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     with_once.add_argument("--once", action="store_true", help="end when everything is shown")
     with_once.add_argument("--data", metavar="FOLDER", default=DEMO_FOLDER, help=f"instead of {DEMO_FOLDER}")
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
-    with_fix = commands.add_parser("lint", help="check style, types and generated code")
+    with_fix = commands.add_parser("lint", help="check style, types, generated code and OpenAPI documents")
     with_fix.add_argument("--fix", action="store_true", help="repair what can be repaired")
     with_check = commands.add_parser("proto", help=f"generate the modules of {PROTO}")
     with_check.add_argument("--check", action="store_true", help="only compare with the committed modules")
+    with_openapi_check = commands.add_parser("openapi", help=f"write {OPENAPI}/ from the code")
+    with_openapi_check.add_argument("--check", action="store_true", help="only compare with the committed documents")
     commands.add_parser("bench", help="run the benchmarks; further arguments go to them", add_help=False)
     commands.add_parser("torture", help="run the fault tests; further arguments go to them", add_help=False)
     return parser.parse_args(own), passed_on
@@ -668,6 +703,8 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return lint(python, fix=options.fix)
     if options.command == "proto":
         return proto(python, check=options.check)
+    if options.command == "openapi":
+        return openapi(python, check=options.check)
     if options.command == "bench":
         return run_module(python, "benchmarks", "benchmarks", passed_on)
     if options.command == "torture":

@@ -1,7 +1,12 @@
-"""Runs the requestor: ``python wsgi_requestor.py`` from any folder; ``wsgi_requestor:app`` is its Flask app."""
+"""Runs the requestor: ``python wsgi_requestor.py`` from any folder; ``wsgi_requestor:app`` is its Flask app.
+
+``flask --app wsgi_requestor --help`` shows its commands.
+"""
 
 from __future__ import annotations
 
+import os
+from importlib import import_module
 from typing import Any
 
 from requestor_app.bootstrap import build_requestor, create_app
@@ -16,6 +21,9 @@ from service_kit.settings import load_settings, unknown_variables
 
 def __getattr__(name: str) -> Any:
     """Build ``app`` when it is asked for, so that importing this module reads and makes nothing."""
+    if name == "app" and os.environ.get("FLASK_RUN_FROM_CLI") == "true":
+        # Commands work beside the running service, which itself loads nothing of them.
+        return import_module("requestor_app.commands.app").create_command_app()
     if name == "app":
         return create_app()
     raise AttributeError(name)

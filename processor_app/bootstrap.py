@@ -13,6 +13,7 @@ from flask import Flask
 from processor_app.api.deliveries import blueprint as deliveries_blueprint
 from processor_app.api.orders import blueprint as orders_blueprint
 from processor_app.api.sellers import blueprint as sellers_blueprint
+from processor_app.console.views import blueprint as console_blueprint
 from processor_app.delivery.backlog import Backlog
 from processor_app.delivery.channel import Channel
 from processor_app.delivery.clerk import Clerk
@@ -32,13 +33,12 @@ from processor_app.delivery.webhook import WebhookChannel
 from processor_app.domain import OrderState
 from processor_app.measures import InputMeasures
 from processor_app.orders import Orders
+from processor_app.overview import Overview
 from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
 from processor_app.replies.page import blueprint as replies_blueprint
-from processor_app.rest_client import RestClient
 from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
-from processor_app.seller_commands import seller_commands
-from processor_app.settings import PREFIX, ProcessorSettings
+from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from processor_app.streams import StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
@@ -53,11 +53,13 @@ from service_kit.ports import PortCheck, WantedPort
 from service_kit.rpc.options import Pulse
 from service_kit.rpc.probe import LoopbackProbe
 from service_kit.rpc.server import GrpcServer
+from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
 from service_kit.storage.opening import folder_beside, open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
+from service_kit.web.console.polls import PollAnswers
 from service_kit.web.server import WebServer
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
@@ -132,16 +134,24 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app = create_base_app(
         __package__ or "processor_app",
         health=health,
-        title="Order processor",
+        title=TITLE,
         version=VERSION,
         metrics=metrics,
         spans=spans,
     )
-    for blueprint in (orders_blueprint, sellers_blueprint, deliveries_blueprint, replies_blueprint):
+    for blueprint in (
+        orders_blueprint,
+        sellers_blueprint,
+        deliveries_blueprint,
+        replies_blueprint,
+        console_blueprint,
+    ):
         app.register_blueprint(blueprint)
+    overview = Overview(store, hub, delivery.dispatcher)
+    sampler = Sampler(overview.sample)
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
+    app.extensions |= {"overview": overview, "samples": sampler, "polls": PollAnswers()}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
-    app.cli.add_command(seller_commands(RestClient(settings.host, settings.port)))
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
     add_order_metrics(metrics, store, states=OrderState)
@@ -159,6 +169,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
             grpc_server,
             probe,
             cleanup,
+            sampler,
             web,
         ]
     )

@@ -19,6 +19,7 @@ from service_kit.change import Change, Entry, Ref, Step
 from service_kit.errors import Fenced, ServiceError, Unavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
+from service_kit.lookup import search
 from service_kit.origin import origin_of
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
@@ -182,6 +183,22 @@ class Orders:
     ) -> OrderPage:
         """Orders newest first, filtered."""
         page = self._store.page(tenant=tenant, states=states, group=session_id, cursor=cursor, limit=limit)
+        return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
+
+    def find(
+        self,
+        tenant: str,
+        *,
+        prefix: str | None,
+        states: Sequence[str],
+        session_id: str | None,
+        cursor: str | None,
+        limit: int,
+    ) -> OrderPage:
+        """Orders newest first, filtered, whose id begins with a text; a page may hold less and not be the last."""
+        if prefix is None:
+            return self.page(tenant, states=states, session_id=session_id, cursor=cursor, limit=limit)
+        page = search(self._store, tenant, prefix, states=states, group=session_id, cursor=cursor, limit=limit)
         return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
 
     def events(self, ref: Ref, *, after: int, limit: int) -> list[Entry]:

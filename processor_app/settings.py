@@ -23,6 +23,8 @@ from service_kit.settings import (
 )
 
 PREFIX = "PROCESSOR"
+#: What the service calls itself.
+TITLE = "Order processor"
 
 
 @dataclass(frozen=True, slots=True)

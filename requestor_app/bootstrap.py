@@ -10,13 +10,15 @@ from pathlib import Path
 from flask import Flask
 
 from requestor_app.api.orders import blueprint as orders_blueprint
+from requestor_app.console.views import blueprint as console_blueprint
 from requestor_app.domain import SET_ASIDE, OrderState
 from requestor_app.measures import RequestorMeasures
 from requestor_app.orders import Orders
 from requestor_app.outbox_limit import OutboxLimit
+from requestor_app.overview import Overview
 from requestor_app.processor_client import Trunk
 from requestor_app.recovery import Recovery
-from requestor_app.settings import PREFIX, RequestorSettings
+from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
 from service_kit.cleanup import Cleanup
@@ -26,11 +28,13 @@ from service_kit.lifecycle import Lifecycle
 from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
+from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
 from service_kit.storage.opening import open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
+from service_kit.web.console.polls import PollAnswers
 from service_kit.web.server import WebServer
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
@@ -89,13 +93,16 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     app = create_base_app(
         __package__ or "requestor_app",
         health=health,
-        title="Order requestor",
+        title=TITLE,
         version=VERSION,
         metrics=metrics,
         spans=spans,
     )
     app.register_blueprint(orders_blueprint)
-    app.extensions["orders"] = orders
+    app.register_blueprint(console_blueprint)
+    overview = Overview(store, tracking, orders, supervisor, instance_id=instance_id)
+    sampler = Sampler(overview.sample)
+    app.extensions |= {"orders": orders, "overview": overview, "samples": sampler, "polls": PollAnswers()}
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
     web = WebServer(app, *port)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
@@ -103,7 +110,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     add_outbox_metrics(metrics, store, states=("pending", SET_ASIDE), to_be_sent=("pending",))
     _add_metrics(metrics, measures, orders, tracking, supervisor)
     lifecycle = Lifecycle(
-        [PortCheck(port), *([spans] if spans else []), store, lease, recovery, supervisor, trunk, cleanup, web]
+        [PortCheck(port), *([spans] if spans else []), store, lease, recovery, supervisor, trunk, cleanup, sampler, web]
     )
     return Requestor(settings, app, store, lease, tracking, supervisor, orders, web, lifecycle)
 

@@ -28,6 +28,7 @@ from service_kit.change import Change, Entry, Message, Record, Ref, Step
 from service_kit.errors import Unavailable
 from service_kit.failpoints import Failpoint, failpoint
 from service_kit.logs import get_logger
+from service_kit.lookup import search
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
 from service_kit.tracing import current_origin
@@ -264,6 +265,22 @@ class Orders:
     ) -> OrderPage:
         """Orders newest first, filtered."""
         page = self._store.page(tenant=tenant, states=states, group=session_id, cursor=cursor, limit=limit)
+        return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
+
+    def find(
+        self,
+        tenant: str,
+        *,
+        prefix: str | None,
+        states: Sequence[str],
+        session_id: str | None,
+        cursor: str | None,
+        limit: int,
+    ) -> OrderPage:
+        """Orders newest first, filtered, whose id begins with a text; a page may hold less and not be the last."""
+        if prefix is None:
+            return self.page(tenant, states=states, session_id=session_id, cursor=cursor, limit=limit)
+        page = search(self._store, tenant, prefix, states=states, group=session_id, cursor=cursor, limit=limit)
         return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
 
     def tracking_status(self, tenant: str, *, cursor: str | None, limit: int) -> TrackingStatus:

@@ -18,6 +18,8 @@ from service_kit.settings import (
 )
 
 PREFIX = "REQUESTOR"
+#: What the service calls itself.
+TITLE = "Order requestor"
 
 
 @dataclass(frozen=True, slots=True)

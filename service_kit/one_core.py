@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -66,13 +68,14 @@ class OneCore:
         return self._core
 
     def start(self) -> None:
-        """Choose a core; the threads that are started from now on inherit it."""
+        """Choose the core that fewest processes are kept on; threads that are started from now on inherit it."""
         if sys.platform != "linux" or not self._is_wanted:
             return
         self._allowed = os.sched_getaffinity(0)
         if len(self._allowed) < 2 or not _busy_s():
             return
-        self._move(random.choice(sorted(self._allowed)))  # noqa: S311 # nothing to guess
+        kept = processes_kept_on()
+        self._move(min(self._allowed, key=lambda core: (kept[core], random.random())))  # noqa: S311 # nothing to guess
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
@@ -115,6 +118,7 @@ class OneCore:
 if sys.platform == "linux":
     _STAT = Path("/proc/stat")
     _TASKS = Path("/proc/self/task")
+    _ONE_CORE = re.compile(r"^Cpus_allowed_list:\s*(\d+)$", re.MULTILINE)
     _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
     def _keep_on(cores: set[int], policy: int) -> None:
@@ -123,6 +127,17 @@ if sys.platform == "linux":
             with suppress(OSError):  # it has ended meanwhile
                 os.sched_setaffinity(int(task.name), cores)
                 os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
+
+    def processes_kept_on() -> Counter[int]:
+        """How many processes may run on one core only, by that core: most likely others like this one."""
+        kept = Counter[int]()
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with suppress(OSError):  # it has ended meanwhile
+                text = status.read_text(encoding="ascii", errors="replace")
+                found = _ONE_CORE.search(text)
+                if found is not None and "VmRSS" in text:  # not a thread of the kernel
+                    kept[int(found[1])] += 1
+        return kept
 
     def _busy_s() -> dict[int, float]:
         """How long each core has been at work since the machine's start, in seconds (proc_stat(5)); empty: unknown."""

@@ -28,6 +28,7 @@ D = TypeVar("D")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_LOGIN = re.compile(r"://[^/@\s]*@")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +38,16 @@ class Parser(Generic[T]):
     read: Callable[[str], T]
     rule: str
     example: str
+
+
+class SettingValue(NamedTuple):
+    """One setting as an environment has it, for people: a secret is never in it."""
+
+    variable: str
+    value: str
+    source: str
+    #: What is wrong with the variable's text, or None; then the default stands for it.
+    fault: str | None
 
 
 class SettingRow(NamedTuple):
@@ -176,9 +187,22 @@ def load_settings(cls: type[T], prefix: str, environ: Mapping[str, str] = os.env
 
     A variable that is empty counts as not set. Texts of variables are never repeated: they may hold passwords.
     """
+    values, faults = _read(cls, prefix, environ)
+    if faults:
+        raise StartRefused("Settings are not valid: " + "; ".join(faults.values()))
+    return cls(**values)
+
+
+def load_valid_settings(cls: type[T], prefix: str, environ: Mapping[str, str] = os.environ) -> T:
+    """The settings as far as they are valid, for tools that look at what is wrong; defaults stand for the others."""
+    return cls(**_read(cls, prefix, environ)[0])
+
+
+def _read(cls: type[Any], prefix: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of the fields that are set, and what is wrong with the variables of others."""
     values: dict[str, Any] = {}
-    faults: list[str] = []
-    for field in dataclasses.fields(cast("Any", cls)):
+    faults: dict[str, str] = {}
+    for field in dataclasses.fields(cls):
         variable = variable_of(prefix, field.name)
         raw = environ.get(variable, "").strip()
         if not raw:
@@ -187,10 +211,23 @@ def load_settings(cls: type[T], prefix: str, environ: Mapping[str, str] = os.env
         try:
             values[field.name] = parser.read(raw)
         except ValueError:
-            faults.append(f"{variable} {parser.rule}, such as {parser.example}")
-    if faults:
-        raise StartRefused("Settings are not valid: " + "; ".join(faults))
-    return cls(**values)
+            faults[variable] = f"{variable} {parser.rule}, such as {parser.example}"
+    return values, faults
+
+
+def settings_in_use(cls: type[Any], prefix: str, environ: Mapping[str, str] = os.environ) -> tuple[SettingValue, ...]:
+    """Each setting with its value and where that comes from; secrets and passwords in URLs are hidden."""
+    _, faults = _read(cls, prefix, environ)
+    rows = []
+    for field in dataclasses.fields(cls):
+        variable = variable_of(prefix, field.name)
+        raw = environ.get(variable, "").strip()
+        shown = ("hidden" if field.metadata["secret"] else _LOGIN.sub("://***@", raw)) if raw else _shown(field.default)
+        source = "environment" if raw else "default"
+        # A text that cannot be read may be anything, a password in the wrong place too.
+        fault = faults.get(variable)
+        rows.append(SettingValue(variable, "hidden" if fault else shown, source, fault))
+    return tuple(rows)
 
 
 def unknown_variables(cls: type[Any], prefix: str, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:

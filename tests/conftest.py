@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from flask.testing import FlaskClient
@@ -13,6 +13,7 @@ from processor_app.settings import ProcessorSettings
 from requestor_app.bootstrap import Requestor
 from requestor_app.bootstrap import create_app as create_requestor_app
 from requestor_app.settings import RequestorSettings
+from tests.described import DescribedClient
 
 
 class Pair(NamedTuple):
@@ -30,25 +31,29 @@ class Pair(NamedTuple):
         return f"http://127.0.0.1:{self.processor.web.port}/api/v1"
 
 
-def _make_requestor(folder: Path, *processors: str) -> Requestor:
+def make_requestor(folder: Path, *processors: str) -> Requestor:
+    """The requestor's parts with a store in the folder, not started."""
     # Port 1 is nobody's: an order waits for its processor.
     settings = RequestorSettings(
         store=f"sqlite:///{folder / 'requestor.db'}", port=0, processors=processors or ("127.0.0.1:1",)
     )
     parts: Requestor = create_requestor_app(settings).extensions["requestor"]
+    parts.app.test_client_class = DescribedClient
     return parts
 
 
-def _make_processor(folder: Path) -> Processor:
-    settings = ProcessorSettings(store=f"sqlite:///{folder / 'processor.db'}", port=0, grpc_port=0)
+def make_processor(folder: Path, **other: Any) -> Processor:
+    """The processor's parts with a store in the folder, not started."""
+    settings = ProcessorSettings(store=f"sqlite:///{folder / 'processor.db'}", port=0, grpc_port=0, **other)
     parts: Processor = create_processor_app(settings).extensions["processor"]
+    parts.app.test_client_class = DescribedClient
     return parts
 
 
 @pytest.fixture
 def requestor(tmp_path: Path) -> Iterator[Requestor]:
     """The requestor's parts, of which only the store and the lease are started."""
-    parts = _make_requestor(tmp_path)
+    parts = make_requestor(tmp_path)
     parts.store.start()
     parts.lease.start()
     yield parts
@@ -59,7 +64,7 @@ def requestor(tmp_path: Path) -> Iterator[Requestor]:
 @pytest.fixture
 def processor(tmp_path: Path) -> Iterator[Processor]:
     """The processor's parts, of which only the store is started."""
-    parts = _make_processor(tmp_path)
+    parts = make_processor(tmp_path)
     parts.store.start()
     yield parts
     parts.store.stop()
@@ -78,7 +83,7 @@ def processor_client(processor: Processor) -> FlaskClient:
 @pytest.fixture
 def running_processor(tmp_path: Path) -> Iterator[Processor]:
     """The processor with everything started, on free ports."""
-    parts = _make_processor(tmp_path)
+    parts = make_processor(tmp_path)
     parts.lifecycle.start()
     yield parts
     parts.lifecycle.stop()
@@ -87,7 +92,7 @@ def running_processor(tmp_path: Path) -> Iterator[Processor]:
 @pytest.fixture
 def running_pair(running_processor: Processor, tmp_path: Path) -> Iterator[Pair]:
     """Both services with everything started, connected to each other."""
-    parts = _make_requestor(tmp_path, f"127.0.0.1:{running_processor.grpc_server.port}")
+    parts = make_requestor(tmp_path, f"127.0.0.1:{running_processor.grpc_server.port}")
     parts.lifecycle.start()
     yield Pair(parts, running_processor)
     parts.lifecycle.stop()

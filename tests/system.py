@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -12,8 +13,12 @@ def require_program(name: str) -> str:
     """The path of a program; without it the test is skipped, or fails where nothing may be skipped."""
     path = shutil.which(name)
     if path is None:
-        reason = f"needs the program {name}"
-        if os.environ.get("REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        give_up(f"needs the program {name}")
     return path
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip the test, or fail it where nothing may be skipped."""
+    if os.environ.get("REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)

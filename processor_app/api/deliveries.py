@@ -6,14 +6,12 @@ from typing import Any, cast
 
 from flask import Blueprint, current_app
 
-from processor_app.api import schemas
+from processor_app.api import answers, schemas
 from processor_app.delivery.deliveries import Deliveries
-from processor_app.delivery.delivery import Delivery
 from processor_app.delivery.lifecycle import DeliveryNotFound, DeliveryNotRetryable
-from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.change import DEFAULT_TENANT
 from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.storage.contract import MessageFilter
-from service_kit.times import rfc3339
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import load_optional_body, load_query
 
@@ -39,7 +37,7 @@ def list_deliveries() -> dict[str, Any]:
     query = load_query(_QUERY)
     page = _deliveries().page(_filter(query), cursor=query["cursor"], limit=query["limit"])
     return {
-        "deliveries": [_delivery(ref, delivery) for ref, delivery in page.deliveries],
+        "deliveries": [answers.delivery(ref, delivery) for ref, delivery in page.deliveries],
         "states": _deliveries().counts(),
         "next_cursor": page.next_cursor,
     }
@@ -53,7 +51,7 @@ def list_deliveries() -> dict[str, Any]:
 )
 def retry(delivery_id: str) -> dict[str, Any]:
     """Answer the delivery, which is pending again with a whole schedule of retries before it."""
-    return _delivery(*_deliveries().retry(DEFAULT_TENANT, delivery_id))
+    return answers.delivery(*_deliveries().retry(DEFAULT_TENANT, delivery_id))
 
 
 @blueprint.post("/retry")
@@ -84,21 +82,3 @@ def _filter(wanted: dict[str, Any]) -> MessageFilter:
         key=wanted.get("order_req_id"),
         **times,
     )
-
-
-def _delivery(ref: Ref, delivery: Delivery) -> dict[str, Any]:
-    next_ms = delivery.next_attempt_ms
-    return {
-        "delivery_id": delivery.delivery_id,
-        "order_req_id": ref.key,
-        "follow_up_id": delivery.follow_up_id,
-        "seller_id": delivery.seller_id,
-        "channel": delivery.channel,
-        "state": str(delivery.state),
-        "attempts": delivery.attempts,
-        "uncertain": delivery.uncertain,
-        "last_error": delivery.last_error,
-        "created_at": rfc3339(delivery.created_ms),
-        "updated_at": rfc3339(delivery.updated_ms),
-        "next_attempt_at": None if next_ms is None else rfc3339(next_ms),
-    }

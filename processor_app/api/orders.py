@@ -7,12 +7,11 @@ from typing import Any, cast
 
 from flask import Blueprint, current_app
 
-from processor_app.api import schemas
-from processor_app.domain import Answer, Close, IdTaken, Order, OrderFinished, OrderNotFound, OrderState, Reply
+from processor_app.api import answers, schemas
+from processor_app.domain import Answer, Close, IdTaken, OrderFinished, OrderNotFound, OrderState, Reply
 from processor_app.orders import Orders
-from service_kit.change import DEFAULT_TENANT, Entry, Ref
+from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.errors import StoreFull, StoreUnavailable
-from service_kit.times import rfc3339
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import EventsQuerySchema, load_body, load_optional_body, load_query
 
@@ -47,7 +46,7 @@ def list_orders() -> dict[str, Any]:
         limit=query["limit"],
     )
     return {
-        "orders": [_order(order) for order in page.orders],
+        "orders": [answers.order(o, is_stream_open=_orders().has_open_stream(o.ref)) for o in page.orders],
         "states": _orders().counts(DEFAULT_TENANT),
         "open_streams": _orders().open_streams,
         "next_cursor": page.next_cursor,
@@ -58,7 +57,8 @@ def list_orders() -> dict[str, Any]:
 @operation(summary="Show an order", answer=schemas.OrderSchema, errors=(OrderNotFound, StoreUnavailable))
 def show_order(order_req_id: str) -> dict[str, Any]:
     """Answer the order and whether its stream is open."""
-    return _order(_orders().get(_ref(order_req_id)))
+    order = _orders().get(_ref(order_req_id))
+    return answers.order(order, is_stream_open=_orders().has_open_stream(order.ref))
 
 
 @blueprint.get("/<order_req_id>/events")
@@ -72,11 +72,7 @@ def order_events(order_req_id: str) -> dict[str, Any]:
     """Answer the events above ``after``, oldest first."""
     query = load_query(_EVENTS_QUERY)
     entries = _orders().events(_ref(order_req_id), after=query["after"], limit=query["limit"])
-    return {
-        "order_req_id": order_req_id,
-        "events": [_event(entry) for entry in entries],
-        "last_seq": entries[-1].seq if entries else query["after"],
-    }
+    return {"order_req_id": order_req_id, **answers.events(entries, query["after"])}
 
 
 @blueprint.post("/<order_req_id>/replies")
@@ -97,7 +93,7 @@ def reply(order_req_id: str) -> dict[str, Any]:
             seller_id=data["seller_id"],
             answer=Answer(data["answer"]),
             message=data["message"],
-            follow_up_id=data["follow_up_id"],
+            follow_up_id=data.get("follow_up_id", ""),
         )
     )
     return {
@@ -126,28 +122,3 @@ def complete(order_req_id: str) -> dict[str, Any]:
         "order_req_id": order_req_id,
         "state": str(order.state),
     }
-
-
-def _order(order: Order) -> dict[str, Any]:
-    return {
-        "order_req_id": order.ref.key,
-        "session_id": order.session_id,
-        "notification_type": order.notification_type,
-        "audience": list(order.audience),
-        "details": order.details,
-        "state": str(order.state),
-        "allowed_actions": list(order.allowed_actions),
-        "is_stream_open": _orders().has_open_stream(order.ref),
-        "token": order.token,
-        "run": order.run,
-        "head_seq": order.head_seq,
-        "notes_count": order.notes_count,
-        "request_id": order.origin.request_id or None,
-        "trace_id": order.origin.trace_id or None,
-        "created_at": rfc3339(order.created_ms),
-        "updated_at": rfc3339(order.updated_ms),
-    }
-
-
-def _event(entry: Entry) -> dict[str, Any]:
-    return {"seq": entry.seq, "kind": entry.kind, "at": rfc3339(entry.at_ms), "data": entry.body}

@@ -11,6 +11,7 @@ from processor_app.delivery.webhook_url import webhook_url_fault
 from processor_app.domain import Answer, OrderState
 from service_kit import rules
 from service_kit.web.schemas import (
+    AnswerSchema,
     CheckedText,
     ChoiceField,
     IdField,
@@ -28,14 +29,16 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
 class ReplySchema(StrictSchema):
     """A seller's answer to the order, or to one follow-up."""
 
-    seller_id = IdField(required=True, metadata={"example": "seller1"})
-    answer = ChoiceField(Answer, required=True, metadata={"example": "accepted"})
-    message = TextField(max_length=rules.MAX_TEXT, load_default="")
-    follow_up_id = IdField(load_default="")
-    reply_id = IdField(metadata={"description": "Names the reply; repeating it has no second effect."})
+    seller_id = IdField(required=True, metadata={"examples": ["seller1"]})
+    answer = ChoiceField(Answer, required=True, metadata={"examples": ["accepted"]})
+    message = TextField(max_length=rules.MAX_TEXT, load_default="", metadata={"examples": ["On its way"]})
+    follow_up_id = IdField(metadata={"description": "The follow-up that is answered; without it, the order."})
+    reply_id = IdField(
+        metadata={"description": "Names the reply; repeating it has no second effect.", "examples": ["reply-1"]}
+    )
 
 
-class RepliedSchema(StrictSchema):
+class RepliedSchema(AnswerSchema):
     """The answer to a reply."""
 
     success = fields.Boolean(required=True)
@@ -47,10 +50,10 @@ class RepliedSchema(StrictSchema):
 class CompleteSchema(StrictSchema):
     """Why the order is complete; the body may be left out."""
 
-    reason = TextField(max_length=rules.MAX_REASON, load_default="")
+    reason = TextField(max_length=rules.MAX_REASON, load_default="", metadata={"examples": ["Handed over"]})
 
 
-class CompletedSchema(StrictSchema):
+class CompletedSchema(AnswerSchema):
     """The answer to a completion."""
 
     success = fields.Boolean(required=True)
@@ -66,7 +69,7 @@ class OrderQuerySchema(ListQuerySchema):
     session_id = IdField()
 
 
-class OrderSchema(StrictSchema):
+class OrderSchema(AnswerSchema):
     """One order as the seller side knows it."""
 
     order_req_id = fields.String(required=True)
@@ -87,7 +90,7 @@ class OrderSchema(StrictSchema):
     updated_at = fields.String(required=True)
 
 
-class OrderListSchema(StrictSchema):
+class OrderListSchema(AnswerSchema):
     """One page of orders, newest first, and the counts over all."""
 
     orders = fields.List(fields.Nested(OrderSchema), required=True)
@@ -96,7 +99,7 @@ class OrderListSchema(StrictSchema):
     next_cursor = fields.String(required=True, allow_none=True)
 
 
-class EventSchema(StrictSchema):
+class EventSchema(AnswerSchema):
     """One numbered fact of the order's life."""
 
     seq = fields.Integer(required=True)
@@ -105,7 +108,7 @@ class EventSchema(StrictSchema):
     data = fields.Dict(required=True)
 
 
-class EventListSchema(StrictSchema):
+class EventListSchema(AnswerSchema):
     """Events above ``after``, oldest first; ask again with ``last_seq`` for what follows."""
 
     order_req_id = fields.String(required=True)
@@ -128,12 +131,12 @@ def _webhook_fault(text: str) -> str | None:
 class SellerWishSchema(StrictSchema):
     """A seller as the directory is to have it; what is left out is empty."""
 
-    name = CheckedText(_name_fault, load_default="", metadata={"maxLength": MAX_NAME, "example": "Seller One"})
+    name = CheckedText(_name_fault, load_default="", metadata={"maxLength": MAX_NAME, "examples": ["Seller One"]})
     email = CheckedText(
-        _email_fault, load_default="", metadata={"maxLength": rules.MAX_EMAIL, "example": "one@example.com"}
+        _email_fault, load_default="", metadata={"maxLength": rules.MAX_EMAIL, "examples": ["one@example.com"]}
     )
     webhook_url = CheckedText(
-        _webhook_fault, load_default="", metadata={"maxLength": rules.MAX_URL, "example": "https://one.example/hook"}
+        _webhook_fault, load_default="", metadata={"maxLength": rules.MAX_URL, "examples": ["https://one.example/hook"]}
     )
     channels = fields.List(
         ChoiceField(CHANNELS),
@@ -144,7 +147,7 @@ class SellerWishSchema(StrictSchema):
     language = PatternField(_LANGUAGE, "must be a language such as en or de-AT", load_default="en")
 
 
-class SellerSchema(StrictSchema):
+class SellerSchema(AnswerSchema):
     """An entry of the seller directory. Secrets are only counted."""
 
     seller_id = fields.String(required=True)
@@ -165,14 +168,14 @@ class SellerPutSchema(SellerSchema):
     webhook_secret = fields.String()
 
 
-class SellerSecretSchema(StrictSchema):
+class SellerSecretSchema(AnswerSchema):
     """The new secret of a webhook; the one before is still valid."""
 
     seller_id = fields.String(required=True)
     webhook_secret = fields.String(required=True)
 
 
-class SellerRemovedSchema(StrictSchema):
+class SellerRemovedSchema(AnswerSchema):
     """The answer to a removal."""
 
     success = fields.Boolean(required=True)
@@ -180,14 +183,14 @@ class SellerRemovedSchema(StrictSchema):
     seller_id = fields.String(required=True)
 
 
-class SellerListSchema(StrictSchema):
+class SellerListSchema(AnswerSchema):
     """One page of the directory, newest first."""
 
     sellers = fields.List(fields.Nested(SellerSchema), required=True)
     next_cursor = fields.String(required=True, allow_none=True)
 
 
-class SellerHistorySchema(StrictSchema):
+class SellerHistorySchema(AnswerSchema):
     """Changes of an entry above ``after``, oldest first."""
 
     seller_id = fields.String(required=True)
@@ -207,13 +210,13 @@ class RetrySchema(StrictSchema):
     """Which deliveries to send again; without a body all that are dead."""
 
     state = ChoiceField(RETRYABLE, load_default=str(DeliveryState.DEAD))
-    seller_id = IdField()
+    seller_id = IdField(metadata={"examples": ["seller1"]})
     order_req_id = IdField()
     created_from = TimeField(metadata={"description": "Those that were made at this time or later."})
     created_before = TimeField(metadata={"description": "Those that were made before this time."})
 
 
-class RetriedSchema(StrictSchema):
+class RetriedSchema(AnswerSchema):
     """How many deliveries are sent again; unless it is complete, the same call again finds more."""
 
     success = fields.Boolean(required=True)
@@ -222,7 +225,7 @@ class RetriedSchema(StrictSchema):
     is_complete = fields.Boolean(required=True)
 
 
-class DeliverySchema(StrictSchema):
+class DeliverySchema(AnswerSchema):
     """One message for one seller over one channel.
 
     ``uncertain`` counts the attempts of which nobody knows whether the seller got them.
@@ -242,7 +245,7 @@ class DeliverySchema(StrictSchema):
     next_attempt_at = fields.String(required=True, allow_none=True)
 
 
-class DeliveryListSchema(StrictSchema):
+class DeliveryListSchema(AnswerSchema):
     """One page of deliveries, newest first, and the counts over all."""
 
     deliveries = fields.List(fields.Nested(DeliverySchema), required=True)

@@ -6,13 +6,12 @@ from typing import Any, cast
 
 from flask import Blueprint, current_app
 
-from processor_app.api import schemas
+from processor_app.api import answers, schemas
 from processor_app.delivery.directory import SellerDirectory
-from processor_app.delivery.sellers import NoWebhook, SellerEntry, SellerNotFound, SellerWish
+from processor_app.delivery.sellers import NoWebhook, SellerNotFound, SellerWish
 from service_kit.change import DEFAULT_TENANT
 from service_kit.errors import FieldError, InvalidInput, StoreFull, StoreUnavailable
 from service_kit.rules import ID_PATTERN, ID_RULE
-from service_kit.times import rfc3339
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import EventsQuerySchema, ListQuerySchema, load_body, load_query
 
@@ -33,14 +32,14 @@ def list_sellers() -> dict[str, Any]:
     """Answer one page of sellers, newest first."""
     query = load_query(_LIST_QUERY)
     page = _directory().page(DEFAULT_TENANT, cursor=query["cursor"], limit=query["limit"])
-    return {"sellers": [_seller(entry) for entry in page.entries], "next_cursor": page.next_cursor}
+    return {"sellers": [answers.seller(entry) for entry in page.entries], "next_cursor": page.next_cursor}
 
 
 @blueprint.get("/<seller_id>")
 @operation(summary="Show a seller", answer=schemas.SellerSchema, errors=(SellerNotFound, StoreUnavailable))
 def show_seller(seller_id: str) -> dict[str, Any]:
     """Answer the seller's entry without its secrets."""
-    return _seller(_directory().get(DEFAULT_TENANT, seller_id))
+    return answers.seller(_directory().get(DEFAULT_TENANT, seller_id))
 
 
 @blueprint.put("/<seller_id>")
@@ -63,7 +62,7 @@ def put_seller(seller_id: str) -> dict[str, Any]:
         language=data["language"],
     )
     entry, secret = _directory().put(DEFAULT_TENANT, seller_id, wish)
-    return _seller(entry) if secret is None else {**_seller(entry), "webhook_secret": secret}
+    return answers.seller(entry) if secret is None else {**answers.seller(entry), "webhook_secret": secret}
 
 
 @blueprint.delete("/<seller_id>")
@@ -100,26 +99,4 @@ def seller_events(seller_id: str) -> dict[str, Any]:
     """Answer the changes above ``after``, oldest first."""
     query = load_query(_EVENTS_QUERY)
     entries = _directory().history(DEFAULT_TENANT, seller_id, after=query["after"], limit=query["limit"])
-    return {
-        "seller_id": seller_id,
-        "events": [
-            {"seq": entry.seq, "kind": entry.kind, "at": rfc3339(entry.at_ms), "data": entry.body} for entry in entries
-        ],
-        "last_seq": entries[-1].seq if entries else query["after"],
-    }
-
-
-def _seller(entry: SellerEntry) -> dict[str, Any]:
-    seller = entry.seller
-    return {
-        "seller_id": seller.seller_id,
-        "name": seller.name,
-        "email": seller.email,
-        "webhook_url": seller.webhook_url,
-        "webhook_disabled": seller.webhook_disabled or None,
-        "live_secrets": len(seller.webhook_secrets),
-        "channels": list(seller.channels),
-        "language": seller.language,
-        "created_at": rfc3339(entry.created_ms),
-        "updated_at": rfc3339(entry.updated_ms),
-    }
+    return {"seller_id": seller_id, **answers.events(entries, query["after"])}

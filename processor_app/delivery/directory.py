@@ -29,6 +29,7 @@ from processor_app.delivery.webhook_signing import new_secret
 from service_kit.change import Change, Decide, Entry, Ref, Step
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
+from service_kit.lookup import search
 from service_kit.storage.contract import Store
 from service_kit.times import now_ms
 
@@ -114,6 +115,14 @@ class SellerDirectory:
         """Entries newest first."""
         states = (SellerState.REGISTERED,)
         page = self._store.page(tenant=directory_of(tenant), states=states, cursor=cursor, limit=limit)
+        return SellerPage(tuple(entry_of(record) for record in page.records), page.next_cursor)
+
+    def find_entries(self, tenant: str, *, prefix: str | None, cursor: str | None, limit: int) -> SellerPage:
+        """Entries newest first whose id begins with a text; a page may hold less and not be the last."""
+        if prefix is None:
+            return self.page(tenant, cursor=cursor, limit=limit)
+        states = (SellerState.REGISTERED,)
+        page = search(self._store, directory_of(tenant), prefix, states=states, cursor=cursor, limit=limit)
         return SellerPage(tuple(entry_of(record) for record in page.records), page.next_cursor)
 
     def history(self, tenant: str, seller_id: str, *, after: int, limit: int) -> list[Entry]:

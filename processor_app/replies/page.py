@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
+from marshmallow import Schema, fields, validate
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
 from processor_app.delivery.details import details_of
-from processor_app.domain import OrderNotFound
+from processor_app.domain import Answer, OrderNotFound
 from processor_app.phrases import FALLBACK, LANGUAGES
 from processor_app.replies.desk import MAX_MESSAGE, MAX_MESSAGES, Case, Fault, Post, ReplyDesk
 from processor_app.replies.links import LinkExpired, LinkInvalid
@@ -38,8 +39,24 @@ _ERRORS: Mapping[type[Exception], tuple[int, str]] = {
 }
 _CSP = "default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _HTML = "text/html"
+_PAGES: Mapping[int, str] = {
+    400: "The link is cut off or changed",
+    404: "The order is not known",
+    409: "The order has ended, or the link is used up",
+    410: "The link's time is over",
+    500: "The page failed",
+    503: "The answer cannot be taken just now",
+}
 
 _log = get_logger(__name__)
+
+
+class ReplyFormSchema(Schema):
+    """What the form of the reply page sends."""
+
+    answer = fields.String(required=True, validate=validate.OneOf([str(answer) for answer in Answer]))
+    message = fields.String(metadata={"maxLength": MAX_MESSAGE})
+    number = fields.String(metadata={"description": "Which message of the seller this is; the form fills it in."})
 
 
 def _desk() -> ReplyDesk:
@@ -54,14 +71,21 @@ def _hide_link() -> None:
 
 @blueprint.get("/", defaults={"token": ""}, endpoint="cut_off")
 @blueprint.get("/<path:token>")
-@operation(summary="Show what a reply link is for", answer_type=_HTML, tags=["reply page"])
+@operation(summary="Show what a reply link is for", answer_type=_HTML, tags=["reply page"], answers=_PAGES)
 def show(token: str) -> Response:
     """Answer the page of the case, with the form while it can be answered."""
     return _page(_desk().open(token), is_sent="sent" in request.args)
 
 
 @blueprint.post("/<path:token>")
-@operation(summary="Answer by a reply link", answer_type=_HTML, status=303, tags=["reply page"])
+@operation(
+    summary="Answer by a reply link",
+    answer_type=_HTML,
+    status=303,
+    tags=["reply page"],
+    form=ReplyFormSchema,
+    answers={**_PAGES, 413: "The form is too large", 422: "The message is empty, too long or has control characters"},
+)
 def answer(token: str) -> BaseResponse:
     """Take the answer and lead back to the page; posting again has no second effect."""
     desk = _desk()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, cast
 
 from flask import Blueprint, current_app, request
@@ -19,9 +20,10 @@ from requestor_app.domain import (
     TooManyUnsent,
 )
 from requestor_app.orders import Orders
+from requestor_app.outbox_limit import OutboxFull
 from service_kit import rules
 from service_kit.change import DEFAULT_TENANT, Ref
-from service_kit.errors import FieldError, InvalidInput, StoreFull, StoreUnavailable
+from service_kit.errors import FieldError, InvalidInput, StoreFull, StoreUnavailable, Unavailable
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import EventsQuerySchema, load_body, load_optional_body, load_query
 
@@ -48,7 +50,7 @@ def _ref(order_req_id: str) -> Ref:
     summary="Take an order and open its stream",
     body=schemas.InitiateSchema,
     answer=schemas.InitiatedSchema,
-    errors=(OrderHeld, StoreUnavailable, StoreFull),
+    errors=(OrderHeld, Unavailable, StoreUnavailable, StoreFull),
 )
 def initiate() -> dict[str, Any]:
     """Answer 200 when the order is claimed on disk, or is live already with the same session and content."""
@@ -75,29 +77,33 @@ def initiate() -> dict[str, Any]:
     summary="Add a follow-up to an order",
     body=schemas.FollowUpSchema,
     answer=schemas.FollowedUpSchema,
-    errors=(OrderNotFound, ActionRefused, FollowUpConflict, TooManyUnsent, StoreUnavailable, StoreFull),
+    errors=(OrderNotFound, ActionRefused, FollowUpConflict, TooManyUnsent, OutboxFull, StoreUnavailable, StoreFull),
+    headers={"Idempotency-Key": "Names the follow-up when the body has no `follow_up_id`."},
 )
 def follow_up() -> dict[str, Any]:
     """Answer 200 when the note is on disk; repeating it under the same id answers alike and has no second effect."""
     data = load_body(_FOLLOW_UP)
-    follow_up_id = data.get("follow_up_id") or _idempotency_key() or uuid.uuid4().hex
-    message = data["message"]
-    _orders().follow_up(
-        FollowUp(
-            ref=_ref(data["order_req_id"]),
-            follow_up_id=follow_up_id,
-            audience=tuple(data["audience"]),
-            message_type=message["message_type"],
-            message=message["message"],
-            urls=tuple(message["urls"]),
-        )
-    )
+    note = note_of(data, data.get("follow_up_id") or _idempotency_key())
+    _orders().follow_up(note)
     return {
         "success": True,
         "message": "Follow-up processed successfully",
-        "order_req_id": data["order_req_id"],
-        "follow_up_id": follow_up_id,
+        "order_req_id": note.ref.key,
+        "follow_up_id": note.follow_up_id,
     }
+
+
+def note_of(data: Mapping[str, Any], follow_up_id: str | None) -> FollowUp:
+    """The note that a loaded `FollowUpSchema` describes; one that nobody has named gets a name of its own."""
+    message = data["message"]
+    return FollowUp(
+        ref=_ref(data["order_req_id"]),
+        follow_up_id=follow_up_id or uuid.uuid4().hex,
+        audience=tuple(data["audience"]),
+        message_type=message["message_type"],
+        message=message["message"],
+        urls=tuple(message["urls"]),
+    )
 
 
 def _idempotency_key() -> str | None:

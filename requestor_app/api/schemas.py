@@ -13,6 +13,7 @@ from service_kit import rules
 from service_kit.errors import FieldError
 from service_kit.web.schemas import (
     MAX_PAGE,
+    AnswerSchema,
     ChoiceField,
     HttpUrlField,
     IdField,
@@ -37,14 +38,30 @@ def _named_audience_fault(sellers: list[str]) -> str | None:
 class InitiateSchema(StrictSchema):
     """A buyer's order."""
 
-    order_req_id = IdField(required=True, metadata={"example": "TEST001"})
-    session_id = IdField(required=True, metadata={"example": "sess_test_001"})
-    notification_type = ChoiceField(rules.NOTIFICATION_TYPES, required=True, metadata={"example": "email"})
-    audience = IdListField(rules.audience_fault, load_default=list, metadata={"maxItems": rules.MAX_AUDIENCE})
-    details = fields.Dict(keys=fields.String(), load_default=None, validate=_details_fit)
+    order_req_id = IdField(required=True, metadata={"examples": ["TEST001"]})
+    session_id = IdField(required=True, metadata={"examples": ["sess_test_001"]})
+    notification_type = ChoiceField(rules.NOTIFICATION_TYPES, required=True, metadata={"examples": ["email"]})
+    audience = IdListField(
+        rules.audience_fault,
+        load_default=list,
+        metadata={
+            "maxItems": rules.MAX_AUDIENCE,
+            "description": "The sellers who are told of the order.",
+            "examples": [["seller1"]],
+        },
+    )
+    details = fields.Dict(
+        keys=fields.String(),
+        load_default=None,
+        validate=_details_fit,
+        metadata={
+            "description": f"What is ordered, in any form; at most {rules.MAX_DETAILS} characters. Sellers see it.",
+            "examples": [{"item": "Oak table", "quantity": 1}],
+        },
+    )
 
 
-class InitiatedSchema(StrictSchema):
+class InitiatedSchema(AnswerSchema):
     """The answer to an order."""
 
     success = fields.Boolean(required=True)
@@ -58,7 +75,9 @@ class MessageSchema(StrictSchema):
 
     urls = fields.List(HttpUrlField(), load_default=list, validate=validate.Length(max=rules.MAX_URLS))
     message_type = PatternField(rules.KIND_PATTERN, rules.KIND_RULE, load_default="text")
-    message = TextField(max_length=rules.MAX_TEXT, load_default="")
+    message = TextField(
+        max_length=rules.MAX_TEXT, load_default="", metadata={"examples": ["Please expedite this order"]}
+    )
 
     def fault(self, data: Mapping[str, Any]) -> FieldError | None:
         """A message has a text or links."""
@@ -69,17 +88,19 @@ class MessageSchema(StrictSchema):
 class FollowUpSchema(StrictSchema):
     """What a buyer adds to an order."""
 
-    order_req_id = IdField(required=True, metadata={"example": "TEST001"})
-    follow_up_id = IdField(metadata={"description": "Names the follow-up; repeating it has no second effect."})
+    order_req_id = IdField(required=True, metadata={"examples": ["TEST001"]})
+    follow_up_id = IdField(
+        metadata={"description": "Names the follow-up; repeating it has no second effect.", "examples": ["note-1"]}
+    )
     audience = IdListField(
         _named_audience_fault,
         required=True,
-        metadata={"minItems": 1, "maxItems": rules.MAX_AUDIENCE, "example": ["seller1", "seller2"]},
+        metadata={"minItems": 1, "maxItems": rules.MAX_AUDIENCE, "examples": [["seller1", "seller2"]]},
     )
     message = fields.Nested(MessageSchema, required=True)
 
 
-class FollowedUpSchema(StrictSchema):
+class FollowedUpSchema(AnswerSchema):
     """The answer to a follow-up."""
 
     success = fields.Boolean(required=True)
@@ -91,10 +112,12 @@ class FollowedUpSchema(StrictSchema):
 class CloseSchema(StrictSchema):
     """Why an order is completed or cancelled; the body may be left out."""
 
-    reason = TextField(max_length=rules.MAX_REASON, load_default="")
+    reason = TextField(
+        max_length=rules.MAX_REASON, load_default="", metadata={"examples": ["The buyer has what was ordered"]}
+    )
 
 
-class ClosedSchema(StrictSchema):
+class ClosedSchema(AnswerSchema):
     """The answer to a complete or a cancel: ``closing`` until the processor has it, then the final state."""
 
     success = fields.Boolean(required=True)
@@ -109,7 +132,7 @@ class TrackingQuerySchema(ListQuerySchema):
     limit = QueryIntegerField(1, MAX_PAGE, load_default=MAX_PAGE, metadata={"description": "The size of the page."})
 
 
-class TrackingStatusSchema(StrictSchema):
+class TrackingStatusSchema(AnswerSchema):
     """Counts over all orders, and one page of their ids."""
 
     total_orders = fields.Integer(required=True)
@@ -121,7 +144,7 @@ class TrackingStatusSchema(StrictSchema):
     next_cursor = fields.String(required=True, allow_none=True)
 
 
-class TrackedNoteSchema(StrictSchema):
+class TrackedNoteSchema(AnswerSchema):
     """One follow-up in the tracking of an order."""
 
     follow_up_id = fields.String(required=True)
@@ -130,7 +153,7 @@ class TrackedNoteSchema(StrictSchema):
     added_time = fields.String(required=True)
 
 
-class TrackedOrderSchema(StrictSchema):
+class TrackedOrderSchema(AnswerSchema):
     """The tracking of one order. Its stream is active from the claim to the end of the order."""
 
     order_req_id = fields.String(required=True)
@@ -149,7 +172,7 @@ class OrderQuerySchema(ListQuerySchema):
     session_id = IdField()
 
 
-class OrderSummarySchema(StrictSchema):
+class OrderSummarySchema(AnswerSchema):
     """One order in a list."""
 
     order_req_id = fields.String(required=True)
@@ -162,14 +185,14 @@ class OrderSummarySchema(StrictSchema):
     updated_at = fields.String(required=True)
 
 
-class OrderListSchema(StrictSchema):
+class OrderListSchema(AnswerSchema):
     """One page of orders, newest first."""
 
     orders = fields.List(fields.Nested(OrderSummarySchema), required=True)
     next_cursor = fields.String(required=True, allow_none=True)
 
 
-class StreamSchema(StrictSchema):
+class StreamSchema(AnswerSchema):
     """How the order's stream stands."""
 
     state = ChoiceField(["connecting", "open", "closed"], required=True)
@@ -186,7 +209,7 @@ class OrderNoteSchema(TrackedNoteSchema):
     last_error = fields.String(required=True, allow_none=True)
 
 
-class DeliverySchema(StrictSchema):
+class DeliverySchema(AnswerSchema):
     """How one delivery to a seller stands, as far as the processor has told.
 
     ``uncertain`` counts the attempts of which nobody knows whether the seller got them.
@@ -205,7 +228,7 @@ class DeliverySchema(StrictSchema):
     next_attempt_at = fields.String(required=True, allow_none=True)
 
 
-class OrderSchema(StrictSchema):
+class OrderSchema(AnswerSchema):
     """Everything about one order."""
 
     order_req_id = fields.String(required=True)
@@ -230,7 +253,7 @@ class OrderSchema(StrictSchema):
     updated_at = fields.String(required=True)
 
 
-class EventSchema(StrictSchema):
+class EventSchema(AnswerSchema):
     """One fact of the order's timeline; ``processor_seq`` numbers those that came from the processor."""
 
     seq = fields.Integer(required=True)
@@ -241,7 +264,7 @@ class EventSchema(StrictSchema):
     data = fields.Dict(required=True)
 
 
-class EventListSchema(StrictSchema):
+class EventListSchema(AnswerSchema):
     """Events above ``after``, oldest first; ask again with ``last_seq`` for what follows."""
 
     order_req_id = fields.String(required=True)

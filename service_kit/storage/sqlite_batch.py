@@ -10,7 +10,17 @@ from typing import Any
 import orjson
 
 from service_kit.change import ACTIVE_STATES, Change, Entry, Message, Record, Ref, Snapshot, Step
-from service_kit.storage.sqlite_incoming import COUNT, DROP, ENTRY, FORGET, MESSAGE, RECORD, Row, write_incoming
+from service_kit.storage.sqlite_incoming import (
+    COUNT,
+    DROP,
+    ENTRY,
+    FORGET,
+    MESSAGE,
+    RECORD,
+    TOUCH,
+    Row,
+    write_incoming,
+)
 from service_kit.storage.sqlite_recent import RecentWrites
 
 _decode = orjson.loads
@@ -84,7 +94,8 @@ class Batch:
         self._next_id = 0
         self._ids: dict[Ref, int] = {}
         self._records: dict[Ref, Record] = {}
-        self._changed: dict[Ref, Record] = {}
+        #: Each changed record as it stands in the file; None when it is new.
+        self._stored: dict[Ref, Record | None] = {}
         self._entries: dict[tuple[int, str], Entry] = {}
         self._messages: dict[tuple[int, str], Message | None] = {}
         self._new_entries: list[tuple[Any, ...]] = []
@@ -165,7 +176,8 @@ class Batch:
         if ref not in self._ids:
             self._ids[ref] = record_id
             self._next_id += 1
-        self._records[ref] = self._changed[ref] = after
+        self._stored.setdefault(ref, before)
+        self._records[ref] = after
         self._forget(record_id, change.forget_through)
         self._new_entries += entries
         for entry in change.entries:
@@ -199,12 +211,12 @@ class Batch:
 
     def write(self) -> None:
         """Write every note as one transaction, and return once it is durable."""
-        if self._changed:
+        if self._stored:
             write_incoming(self._connection, list(self._rows()))
 
     def _rows(self) -> Iterator[Row]:
-        for ref, record in self._changed.items():
-            yield (RECORD, *_record_values(self._ids[ref], record))
+        for ref, stored in self._stored.items():
+            yield _record_row(self._ids[ref], stored, self._records[ref])
         for record_id, through in self._forgets.items():
             yield (FORGET, record_id, through)
         for values in self._new_entries:
@@ -220,14 +232,17 @@ class Batch:
         self._recent.next_id = self._next_id
         if self._forgets:  # messages went with the entries
             self._recent.forget_messages()
-        for ref, record in self._changed.items():
-            self._recent.keep_record(ref, self._ids[ref], record)
+        for ref in self._stored:
+            self._recent.keep_record(ref, self._ids[ref], self._records[ref])
         for name in self._touched:
             self._recent.keep_message(name, self._messages[name])
 
 
-def _record_values(record_id: int, record: Record) -> tuple[Any, ...]:
+def _record_row(record_id: int, stored: Record | None, record: Record) -> Row:
+    if stored is not None and _listed_by(stored) == _listed_by(record):
+        return (TOUCH, record_id, record.token, record.version, record.updated_ms, _encode(record.body))
     return (
+        RECORD,
         record_id,
         record.ref.tenant,
         record.ref.key,
@@ -240,6 +255,10 @@ def _record_values(record_id: int, record: Record) -> tuple[Any, ...]:
         record.updated_ms,
         _encode(record.body),
     )
+
+
+def _listed_by(record: Record) -> tuple[str, str, str, int]:
+    return record.state, record.owner, record.group, record.created_ms
 
 
 def _is_parked_at(message: Message, through: int) -> bool:

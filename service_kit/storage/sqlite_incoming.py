@@ -19,7 +19,8 @@ from service_kit.change import ACTIVE_STATES
 #: What a row is, and its values in the order of the table's columns.
 Row: TypeAlias = tuple[Any, ...]
 
-RECORD, FORGET, ENTRY, MESSAGE, DROP, COUNT = "record", "forget", "entry", "message", "drop", "count"
+RECORD, TOUCH, FORGET, ENTRY = "record", "touch", "forget", "entry"
+MESSAGE, DROP, COUNT = "message", "drop", "count"
 _NOTHING = ("",)
 
 _VALUES = 11
@@ -30,6 +31,9 @@ _TRIGGERS = {
         ON CONFLICT (id) DO UPDATE SET state = excluded.state, owner = excluded.owner, token = excluded.token,
             version = excluded.version, grp = excluded.grp, created_ms = excluded.created_ms,
             updated_ms = excluded.updated_ms, body = excluded.body""",
+    # What no index knows: an UPDATE that names an indexed column writes the index anew, changed or not.
+    TOUCH: """UPDATE records SET token = NEW.v2, version = NEW.v3, updated_ms = NEW.v4, body = NEW.v5
+        WHERE id = NEW.v1""",
     FORGET: f"""DELETE FROM entries WHERE record = NEW.v1 AND seq <= NEW.v2;
         DELETE FROM outbox WHERE record = NEW.v1 AND position <= NEW.v2 AND state NOT IN {ACTIVE_STATES}""",
     ENTRY: f"INSERT INTO entries VALUES ({', '.join(_NEW[:6])})",

@@ -108,7 +108,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     A file that is refused is left as it is, with what a killed process has left beside it.
     """
     try:
-        version = _inspected(path) if path.exists() else 0
+        version = inspect_file(path) if path.exists() else 0
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             _prepare(connection, version)
@@ -120,8 +120,8 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _inspected(path: Path) -> int:
-    """The schema version of a file that is whole, read by a connection that cannot change it.
+def inspect_file(path: Path, *, thoroughly: bool = True) -> int:
+    """The schema version of a file that is whole, read by a connection that cannot change it. Raises `StartRefused`.
 
     One that can would write the log that a kill has left into the file when it closes, be it damaged or not.
     """
@@ -131,9 +131,10 @@ def _inspected(path: Path) -> int:
         raise StartRefused(_damaged(path))
     uri = f"{path.resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)) as connection:
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise StartRefused(_damaged(path))
+        if thoroughly:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise StartRefused(_damaged(path))
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise StartRefused(

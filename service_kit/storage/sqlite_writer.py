@@ -17,6 +17,7 @@ from service_kit.logs import get_logger
 from service_kit.storage.contract import CommitMeasures, StoreStats
 from service_kit.storage.sqlite_batch import Batch
 from service_kit.storage.sqlite_recent import RecentWrites
+from service_kit.waiting import new_waiter
 
 #: Steps in one transaction, about; more would let the first callers wait for the last.
 MAX_STEPS = 2_000
@@ -32,22 +33,22 @@ _COMMITTED = failpoint("store.committed")
 
 
 class _Job:
-    """Work for the writer, and the lock that its caller waits on until it is durable."""
+    """Work for the writer, and the wait of its caller until it is durable."""
 
-    __slots__ = ("call", "done", "error", "result", "steps")
+    __slots__ = ("call", "error", "is_done", "result", "steps", "waiter")
 
     def __init__(self, steps: Sequence[Step] = (), call: Callable[[sqlite3.Connection], Any] | None = None) -> None:
         self.steps = steps
         self.call = call
-        # A bare lock: half the cost of an Event, and every initiate waits on one.
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.waiter = new_waiter()
+        self.is_done = False
         self.error: Exception | None = None
         self.result: Any = None
 
     def finish(self, result: Any = None, error: Exception | None = None) -> None:
         self.result, self.error = result, error
-        self.done.release()
+        self.is_done = True
+        self.waiter.wake()
 
 
 class Writer:
@@ -84,7 +85,7 @@ class Writer:
             if not self._is_open:
                 raise StoreUnavailable("The store is closed.", retry_after_s=1)
             self._jobs.put(job)
-        job.done.acquire()
+        job.waiter.wait()
         if job.error is not None:
             raise job.error
         return job.result
@@ -128,7 +129,7 @@ class Writer:
             while (left := self._jobs.get()) is not None:
                 jobs.append(left)
             for job in jobs:
-                if job.done.locked():
+                if not job.is_done:
                     job.finish(error=StoreUnavailable("The store is closed.", retry_after_s=1))
 
     def _next_jobs(self) -> list[_Job]:

@@ -16,6 +16,7 @@ from service_kit.metrics import Metrics
 from service_kit.origin import REQUEST_ID, Origin, read_traceparent
 from service_kit.tracing import Span, SpanKind, SpanSink, begin_trace, reset_origin, set_origin
 from service_kit.web.common import CommonResources, create_common_blueprint
+from service_kit.web.documentation import create_documentation_blueprint
 from service_kit.web.json_body import MAX_BODY_BYTES
 from service_kit.web.lean_flask import LeanFlask
 from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
@@ -47,7 +48,8 @@ def create_base_app(
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     register_problem_handlers(app)
-    app.register_blueprint(create_common_blueprint(CommonResources(health, title, version, metrics)))
+    app.register_blueprint(create_common_blueprint(CommonResources(health, metrics)))
+    app.register_blueprint(create_documentation_blueprint(title, version))
     # Failures begin at zero, so that the first one is an increase.
     times = Histogram("method", "route", "status", known=[_NO_ANSWER])
     if metrics is not None:

@@ -1,18 +1,17 @@
-"""The resources that both services have: is it alive, is it ready, and how is it called."""
+"""The resources that both services have: is it alive, is it ready, and what are its figures."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import cache
 
-from flask import Blueprint, Response, current_app, request
-from marshmallow import Schema, fields
+from flask import Blueprint, Response, request
+from marshmallow import fields
 from prometheus_client.exposition import choose_encoder
 
 from service_kit.health import Health, HealthReport
 from service_kit.metrics import Metrics
-from service_kit.web.openapi import build_openapi, operation
+from service_kit.web.openapi import operation
+from service_kit.web.schemas import AnswerSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +19,16 @@ class CommonResources:
     """What the common resources answer from."""
 
     health: Health
-    title: str
-    version: str
     metrics: Metrics | None = None
 
 
-class StatusSchema(Schema):
+class StatusSchema(AnswerSchema):
     """The state of the service in one word."""
 
     status = fields.String(required=True)
 
 
-class CheckSchema(Schema):
+class CheckSchema(AnswerSchema):
     """What one check says."""
 
     ok = fields.Boolean(required=True)
@@ -46,13 +43,8 @@ class ReadinessSchema(StatusSchema):
 
 
 def create_common_blueprint(resources: CommonResources) -> Blueprint:
-    """The blueprint of /livez, /readyz, /api/v1/health, /metrics (when there are any) and /openapi.json."""
+    """The blueprint of /livez, /readyz, /api/v1/health and, when there are any, /metrics."""
     blueprint = Blueprint("common", __name__)
-
-    # Built by the first call, because routes may be added until then.
-    @cache
-    def openapi_text() -> str:
-        return json.dumps(build_openapi(current_app, resources.title, resources.version), separators=(",", ":"))
 
     @blueprint.get("/livez")
     @operation(summary="Whether the process answers", answer=StatusSchema, tags=["health"])
@@ -60,7 +52,12 @@ def create_common_blueprint(resources: CommonResources) -> Blueprint:
         return {"status": "alive"}
 
     @blueprint.get("/readyz")
-    @operation(summary="Whether every part works (503: not every)", answer=ReadinessSchema, tags=["health"])
+    @operation(
+        summary="Whether every part works",
+        answer=ReadinessSchema,
+        answers={503: "Not every part works"},
+        tags=["health"],
+    )
     def ready() -> tuple[HealthReport, int]:
         report = resources.health.report()
         return report, 200 if report["status"] == "ready" else 503
@@ -69,11 +66,6 @@ def create_common_blueprint(resources: CommonResources) -> Blueprint:
     @operation(summary="Whether the service is healthy", answer=StatusSchema, tags=["health"])
     def healthy() -> dict[str, str]:
         return {"status": "healthy"}
-
-    @blueprint.get("/openapi.json")
-    @operation(summary="This document", tags=["documentation"])
-    def openapi() -> Response:
-        return Response(openapi_text(), content_type="application/json")
 
     if resources.metrics is not None:
         registry = resources.metrics.registry

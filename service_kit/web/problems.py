@@ -56,10 +56,18 @@ class TooLarge(ServiceError):
     title = "The request is too large"
 
 
+class ForeignOrigin(ServiceError):
+    """The call comes from a page of another site."""
+
+    code = "foreign_origin"
+    title = "Not from this page"
+
+
 #: The HTTP status of each error; a subclass takes over its parent's.
 STATUSES: Mapping[type[ServiceError], HTTPStatus] = {
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
     MalformedInput: HTTPStatus.BAD_REQUEST,
+    ForeignOrigin: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     Fenced: HTTPStatus.CONFLICT,
@@ -99,6 +107,11 @@ def status_of(error_class: type[ServiceError]) -> HTTPStatus:
     return next(STATUSES[cls] for cls in error_class.__mro__ if cls in STATUSES)
 
 
+def retry_after_s(error: type[ServiceError]) -> int | None:
+    """When to come back after an error that does not say it itself, or None."""
+    return next((RETRY_AFTER_S[cls] for cls in error.__mro__ if cls in RETRY_AFTER_S), None)
+
+
 def problem_of(error: ServiceError) -> Response:
     """The answer that tells the caller of an error."""
     members: dict[str, Any] = {}
@@ -106,12 +119,21 @@ def problem_of(error: ServiceError) -> Response:
         members["errors"] = [fault._asdict() for fault in error.errors[:MAX_ERRORS]]
     members.update(error.extra)
     response = _problem(status_of(type(error)), error.code, error.title, error.detail, members)
-    retry_after_s = error.retry_after_s
-    if retry_after_s is None:
-        retry_after_s = next((RETRY_AFTER_S[cls] for cls in type(error).__mro__ if cls in RETRY_AFTER_S), None)
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(retry_after_s)
+    wait_s = retry_after_s(type(error)) if error.retry_after_s is None else error.retry_after_s
+    if wait_s is not None:
+        response.headers["Retry-After"] = str(wait_s)
     return response
+
+
+def problem_document(status: int, code: str, title: str, detail: str, request_id: str) -> dict[str, Any]:
+    """The standard members of a problem document."""
+    return {
+        "type": TYPE_PREFIX + code,
+        "title": title,
+        "status": int(status),
+        "detail": detail,
+        "request_id": request_id,
+    }
 
 
 def invalid_input(error: ValidationError) -> InvalidInput:
@@ -156,13 +178,7 @@ def _answer_unexpected(error: Exception) -> Response:
 
 
 def _problem(status: int, code: str, title: str, detail: str, members: Mapping[str, Any]) -> Response:
-    standard = {
-        "type": TYPE_PREFIX + code,
-        "title": title,
-        "status": int(status),
-        "detail": detail,
-        "request_id": request.environ.get(REQUEST_ID_KEY, ""),
-    }
+    standard = problem_document(status, code, title, detail, request.environ.get(REQUEST_ID_KEY, ""))
     # The standard members come first and cannot be replaced by an extra one.
     document = standard | {name: value for name, value in members.items() if name not in standard}
     return Response(current_app.json.dumps(document), status=int(status), content_type=PROBLEM_TYPE)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from flask import request
-from marshmallow import RAISE, Schema, ValidationError, fields, missing, validate, validates_schema
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, missing, validate, validates_schema
 
 from service_kit.errors import FieldError, InvalidInput
 from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
@@ -68,6 +68,13 @@ class StrictSchema(Schema):
         if known != len(data) or self.fault(loaded) is not None:
             raise ValidationError("")
         return loaded
+
+
+class AnswerSchema(Schema):
+    """What an answer holds, for its description; newer releases may add members, and clients must take them."""
+
+    class Meta:  # noqa: D106 - the options of the schema
+        unknown = INCLUDE
 
 
 class CheckedText(fields.String):

@@ -6,7 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from contextvars import ContextVar
+from functools import lru_cache, partial
 from typing import Any
 
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
@@ -17,8 +18,8 @@ from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
 from service_kit.logs import get_logger
 from service_kit.ports import listen_alone
-from service_kit.web.socket_loop import make_loop
-from service_kit.web.workers import Workers
+from service_kit.web.socket_loop import SWEEP_S, make_loop
+from service_kit.web.workers import LONG_WAIT_S, Workers
 
 _log = get_logger(__name__)
 
@@ -29,6 +30,8 @@ _BACKLOG = 1024
 # select() of Windows takes 512 sockets. On other systems Waitress uses poll(), which takes any.
 _WINDOWS_CONNECTION_LIMIT = 480
 _POLL_S = 0.01
+#: Which connection's request is run.
+_serving: ContextVar[_Channel] = ContextVar("serving")
 #: What an answer's head holds beside its date; with any other header Waitress writes it.
 _USUAL_HEADERS = frozenset(
     {"Content-Type", "Content-Length", "X-Request-ID", "X-Content-Type-Options", "Cache-Control", "ETag"}
@@ -58,6 +61,7 @@ class WebServer:
         connection_limit: int = 1000,
         idle_timeout_s: int = 60,
         request_timeout_s: float = 15.0,
+        gathers: bool = True,
     ) -> None:
         self._app = app
         self._host = host
@@ -69,7 +73,7 @@ class WebServer:
         )
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
-        self._workers = Workers(threads)
+        self._workers = Workers(threads, gathers=gathers)
         self._server: _Server | None = None
         self._loop: threading.Thread | None = None
 
@@ -186,8 +190,21 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
             self.receiving_since_s = time.monotonic()
         return accepted
 
+    def write_soon(self, data: Any) -> int:
+        """Send at once when nothing waits before it; what the socket does not take waits in a buffer."""
+        sent = 0
+        if self.connected and type(data) is bytes:
+            with self.outbuf_lock:
+                if not self.total_outbufs_len:
+                    sent, has_failed = self._flush_exception(partial(self.send, data), do_close=False)
+                    if has_failed or sent == len(data):
+                        return len(data)
+                    data = data[sent:]
+        written: int = super().write_soon(data)
+        return sent + written
+
     def service(self) -> None:
-        self.server.serving.channel = self
+        _serving.set(self)
         super().service()
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:  # noqa: A002 - Waitress's name
@@ -209,17 +226,18 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
         #: and a thread that outlasts the stop would write into that.
         self._trigger_lock = threading.Lock()
         self._is_trigger_closed = False
-        #: Which connection's request the current thread runs.
-        self.serving = threading.local()
         super().__init__(*args, **options)
-        self.loop = make_loop(self._map, self._wake_loop)
+        self.loop = make_loop(self._map, self._wake_loop, self._turn_s)
 
     def run(self) -> None:
         self.loop.run()
 
     def pull_trigger(self) -> None:
         """Let the loop see what a request has changed about its connection; Waitress's channels call it."""
-        self.loop.watch(self.serving.channel)
+        self.loop.watch(_serving.get())
+
+    def _turn_s(self) -> float:
+        return LONG_WAIT_S if self.task_dispatcher.relieve(time.monotonic()) else SWEEP_S
 
     def _wake_loop(self, call: Callable[[], None] | None = None) -> None:
         with self._trigger_lock:

@@ -42,13 +42,15 @@ class SocketLoop(Protocol):
 class PollLoop:
     """Waitress's own loop, for systems without epoll; ``wake`` makes it begin a new turn."""
 
-    def __init__(self, socket_map: SocketMap, wake: Callable[[], None]) -> None:
+    def __init__(self, socket_map: SocketMap, wake: Callable[[], None], turn_s: Callable[[], float]) -> None:
         self._map = socket_map
         self._wake = wake
+        self._turn_s = turn_s
 
     def run(self) -> None:
         """Serve until the map is empty."""
-        wasyncore.loop(timeout=SWEEP_S, map=self._map, use_poll=True)
+        while self._map:
+            wasyncore.loop(timeout=self._turn_s(), map=self._map, use_poll=True, count=1)
 
     def add(self, channel: Any) -> None:
         """Nothing is kept from one turn to the next."""
@@ -70,8 +72,9 @@ if sys.platform == "linux":
         write comes true at once and is then looked at again, and everything is armed anew at every sweep.
         """
 
-        def __init__(self, socket_map: SocketMap) -> None:
+        def __init__(self, socket_map: SocketMap, turn_s: Callable[[], float]) -> None:
             self._map = socket_map
+            self._turn_s = turn_s
             self._epoll = select.epoll()
             self._known: set[int] = set()
 
@@ -84,7 +87,7 @@ if sys.platform == "linux":
                 if (now := time.monotonic()) >= sweep_at:
                     sweep_at = now + SWEEP_S
                     self._sweep()
-                for file_number, events in self._epoll.poll(SWEEP_S):
+                for file_number, events in self._epoll.poll(self._turn_s()):
                     channel = self._map.get(file_number)
                     if channel is None:
                         continue
@@ -123,6 +126,6 @@ if sys.platform == "linux":
         return events | select.EPOLLOUT if channel.writable() and not channel.accepting else events
 
 
-def make_loop(socket_map: SocketMap, wake: Callable[[], None]) -> SocketLoop:
-    """The best loop that this system has."""
-    return EpollLoop(socket_map) if sys.platform == "linux" else PollLoop(socket_map, wake)
+def make_loop(socket_map: SocketMap, wake: Callable[[], None], turn_s: Callable[[], float]) -> SocketLoop:
+    """The best loop that this system has; ``turn_s`` says before each turn how long it may take, in seconds."""
+    return EpollLoop(socket_map, turn_s) if sys.platform == "linux" else PollLoop(socket_map, wake, turn_s)

@@ -1,15 +1,30 @@
-"""The threads that run a web server's requests, behind one queue."""
+"""The threads that run a web server's requests.
+
+A request that waits for the store leaves its thread to the next one, as a greenlet (`service_kit.waiting`). So one
+thread does nearly all of the work under load, and no time goes into changes of thread; another one joins in when it is
+held up, by something that lets nobody else run in it, or when many requests wait.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from typing import Protocol
+from collections import deque
+from contextlib import suppress
+from typing import Protocol, TypeAlias
+
+from greenlet import getcurrent, greenlet
 
 from service_kit.logs import get_logger
+from service_kit.waiting import wait_by
 
 _log = get_logger(__name__)
+
+#: Another thread joins in when more requests than this wait for each thread that is at work,
+CROWD = 8
+#: or when the first of them has waited for so long, in seconds.
+LONG_WAIT_S = 0.005
 
 
 class Task(Protocol):
@@ -23,49 +38,147 @@ class Task(Protocol):
 
 
 class Workers:
-    """Waitress's task dispatcher over a `queue.SimpleQueue`, which wakes a thread without the detour of a condition."""
+    """Waitress's task dispatcher.
 
-    def __init__(self, count: int) -> None:
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"web-{number}", daemon=True) for number in range(count)
-        ]
+    With ``gathers`` off a thread takes up each request at once, while there is one: for a store that cannot be waited
+    for in the way that leaves the thread to others.
+    """
+
+    def __init__(self, count: int, *, gathers: bool = True) -> None:
+        self._tasks: deque[Task] = deque()
+        self._workers = [_Worker(self._tasks, number) for number in range(count)]
+        self._crowd = CROWD if gathers else 0
+        self._first: Task | None = None
+        self._first_since = 0.0
 
     @property
     def queue_depth(self) -> int:
         """How many requests wait for a thread."""
-        return self._tasks.qsize()
+        return len(self._tasks)
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.thread.start()
 
     def add_task(self, task: Task) -> None:
-        """Let the next free thread run it."""
-        self._tasks.put(task)
+        """Let a thread that is at work run it next, or wake one up."""
+        self._tasks.append(task)
+        at_work = sum(not worker.is_idle for worker in self._workers)
+        if not at_work or len(self._tasks) > self._crowd * at_work:
+            self._wake_one()
+
+    def relieve(self, now: float) -> bool:
+        """Wake a thread up when the first request has waited for long; whether to look again after `LONG_WAIT_S`."""
+        first = self._tasks[0] if self._tasks else None
+        if first is not self._first:
+            self._first, self._first_since = first, now
+        elif first is not None and now - self._first_since >= LONG_WAIT_S:
+            self._first_since = now
+            self._wake_one()
+        return first is not None
+
+    def _wake_one(self) -> None:
+        for worker in self._workers:
+            if worker.is_idle:
+                worker.is_idle = False
+                worker.wake()
+                return
 
     def end(self, deadline: float) -> bool:
         """Cancel what waits, end the threads, and answer whether all have ended by the deadline."""
-        self._cancel_waiting()
-        for _ in self._threads:
-            self._tasks.put(None)
-        for thread in self._threads:
-            thread.join(max(0.01, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        while self._tasks:
+            with suppress(IndexError):
+                self._tasks.popleft().cancel()
+        for worker in self._workers:
+            worker.end()
+        for worker in self._workers:
+            worker.thread.join(max(0.01, deadline - time.monotonic()))
+        return not any(worker.thread.is_alive() for worker in self._workers)
 
-    def _cancel_waiting(self) -> None:
-        while True:
-            try:
-                task = self._tasks.get_nowait()
-            except queue.Empty:
-                return
-            if task is not None:
-                task.cancel()
+
+#: A request of this thread that goes on; None: look for tasks; False: the end.
+_Word: TypeAlias = "greenlet | bool | None"
+
+
+class _Worker:
+    """One thread. Whichever of its greenlets runs serves tasks; one that waits lets another one do so."""
+
+    def __init__(self, tasks: deque[Task], number: int) -> None:
+        self._tasks = tasks
+        self._words: queue.SimpleQueue[_Word] = queue.SimpleQueue()
+        self._spare: list[greenlet] = []
+        self._hub = getcurrent()
+        self._has_ended = False
+        self.is_idle = False
+        self.thread = threading.Thread(target=self._run, name=f"web-{number}", daemon=True)
+
+    def wake(self) -> None:
+        """Make the thread look for tasks."""
+        self._words.put(None)
+
+    def end(self) -> None:
+        """Make the thread end after what it runs now; requests that wait in it are given up."""
+        self._words.put(False)
 
     def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            try:
-                task.service()
-            except Exception:  # noqa: BLE001 - whatever it is, the thread goes on with the next request
-                _log.exception("A request failed outside the app", action="web.task_failed")
+        wait_by(lambda: _Parked(self))
+        self._hub = getcurrent()
+        while not self._has_ended:
+            # Begun here and not where a request waits, whose depth of calls it would inherit.
+            greenlet(self._serve).switch()
+
+    def _serve(self) -> None:
+        while True:
+            word = self._next_word()
+            if word is False:
+                self._has_ended = True
+                return
+            if isinstance(word, greenlet):
+                self._spare.append(getcurrent())
+                word.switch()
+            with suppress(IndexError):
+                self._serve_one(self._tasks.popleft())
+
+    def _next_word(self) -> _Word:
+        """Wait until there is something to do; None when it is a task."""
+        if self._words.empty():
+            if self._tasks:
+                return None
+            self.is_idle = True
+            if self._tasks:  # one that came just now, when this thread still counted as being at work
+                self.is_idle = False
+                return None
+        word = self._words.get()
+        self.is_idle = False
+        return word
+
+    def _serve_one(self, task: Task) -> None:
+        try:
+            task.service()
+        except Exception:  # noqa: BLE001 - whatever it is, the thread goes on with the next request
+            _log.exception("A request failed outside the app", action="web.task_failed")
+
+    def park(self) -> None:
+        """Let another greenlet serve, until `unpark` of the current one."""
+        (self._spare.pop() if self._spare else self._hub).switch()
+
+    def unpark(self, request: greenlet) -> None:
+        """Let a parked greenlet go on, in its thread; from any thread."""
+        self._words.put(request)
+
+
+class _Parked:
+    """The wait of a request that leaves its thread to others."""
+
+    __slots__ = ("_request", "_worker")
+
+    def __init__(self, worker: _Worker) -> None:
+        self._worker = worker
+        self._request = getcurrent()
+
+    def wait(self) -> None:
+        self._worker.park()
+
+    def wake(self) -> None:
+        self._worker.unpark(self._request)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.browser.axe import load_axe
 from tests.system import require_program
 
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -30,3 +31,9 @@ def browser() -> Iterator[Browser]:
         made = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         yield made
         made.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, which finds what keeps people from using a page."""
+    return load_axe()

@@ -18,6 +18,8 @@ from typing import IO, Any, TypeVar
 import pytest
 import requests
 
+from requestor_client import RequestorClient
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
 STOP_S = 5.0
@@ -149,6 +151,11 @@ class Service:
             self._process.kill()
             self._process.wait(STOP_S)
 
+    @property
+    def client(self) -> RequestorClient:
+        """A client of this requestor, which tries everything once."""
+        return RequestorClient(self.url, retries=0)
+
     def get(self, path: str) -> Any:
         """What a GET below /api/v1 answers, which must be 200."""
         return _body(requests.get(f"{self.url}/api/v1{path}", timeout=10))
@@ -239,8 +246,8 @@ def note_body(order_req_id: str, follow_up_id: str) -> dict[str, Any]:
 
 def stream_state(requestor: Service, order_req_id: str) -> str:
     """``connecting``, ``open`` or ``closed``."""
-    state: str = requestor.get(f"/orders/{order_req_id}")["stream"]["state"]
-    return state
+    with requestor.client as client:
+        return client.order(order_req_id).stream.state
 
 
 def wait_for_stream(requestor: Service, order_req_id: str, state: str = "open") -> None:
@@ -250,7 +257,8 @@ def wait_for_stream(requestor: Service, order_req_id: str, state: str = "open") 
 
 def wait_until_relayed(requestor: Service, order_req_id: str) -> None:
     """Wait until the processor has everything that was added to the order."""
-    eventually(lambda: requestor.get(f"/orders/{order_req_id}")["unsent_count"] == 0, what=f"{order_req_id}'s relay")
+    with requestor.client as client:
+        eventually(lambda: client.order(order_req_id).unsent_count == 0, what=f"{order_req_id}'s relay")
 
 
 def kinds_at(processor: Service, order_req_id: str) -> list[str]:

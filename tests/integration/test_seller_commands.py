@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import requests
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
 from processor_app.bootstrap import Processor
-from processor_app.rest_client import RestClient
-from processor_app.seller_commands import seller_commands
+from processor_app.commands.deliveries import delivery_commands
+from processor_app.commands.sellers import seller_commands
+from service_kit.commands.calling import service_url
 from service_kit.ports import listen_alone
+from tests.conftest import Pair
 
 CSV = """\
 seller_id,name,email,webhook_url,channels,language
@@ -26,8 +31,13 @@ s2,Two,two@example.com,,,
 class Terminal:
     """Runs commands as a person would type them."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self._group = seller_commands(RestClient(host, port))
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        make: Callable[[str, str], click.Group] = seller_commands,
+    ) -> None:
+        self._group = make(service_url(host, port), "NOT_SET")
 
     def run(self, *arguments: str) -> Result:
         return CliRunner(env={"COLUMNS": "200"}).invoke(self._group, arguments)
@@ -66,7 +76,7 @@ def test_adding_again_replaces_the_entry_and_shows_no_secret(terminal: Terminal)
 
 
 def test_a_list_of_many_pages_is_whole(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processor_app.rest_client._PAGE", 2)
+    monkeypatch.setattr("processor_app.commands.rest._PAGE", 2)
     for number in range(5):
         terminal.json("add", f"s{number}")
     assert [seller["seller_id"] for seller in terminal.json("list")] == [f"s{n}" for n in reversed(range(5))]
@@ -141,7 +151,55 @@ def test_a_processor_that_does_not_run_is_told_with_what_to_do(tmp_path: Path) -
     for arguments in (["list"], ["add", "s1"], ["import", str(file)]):
         result = nobody.run(*arguments, "--json")
         assert result.exit_code == 1
-        assert f"No processor answers at 127.0.0.1 port {port}" in result.output
+        assert f"No processor answers at http://127.0.0.1:{port}" in result.output
         assert "Traceback" not in result.output
     (row,) = json.loads(nobody.run("import", str(file), "--json").stdout)
     assert row["seller_id"] == "s1"
+
+
+def test_a_seller_is_shown_and_removed_and_its_secret_changed(terminal: Terminal) -> None:
+    first = terminal.json("add", "s1", "--webhook-url", "https://one.example/hook")["webhook_secret"]
+    assert terminal.json("rotate-secret", "s1")["webhook_secret"] != first
+    assert terminal.json("show", "s1")["live_secrets"] == 2
+    assert "https://one.example/hook" in terminal.run("show", "s1").output
+    assert terminal.run("remove", "s1").output == "Seller s1 is removed.\n"
+    gone = terminal.run("show", "s1")
+    assert gone.exit_code == 1
+    assert gone.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8005", "ftp://127.0.0.1"])
+def test_a_url_that_cannot_be_one_is_a_wrong_command_line(terminal: Terminal, url: str) -> None:
+    result = terminal.run("--url", url, "list")
+    assert result.exit_code == 2
+    assert "such as http://127.0.0.1:8005" in result.stderr
+
+
+def test_deliveries_are_listed_and_the_dead_are_sent_again(running_pair: Pair) -> None:
+    with capture_logs():
+        port = running_pair.processor.web.port
+        sellers, deliveries = Terminal(port), Terminal(port, make=delivery_commands)
+        # A port that nobody may reach: a webhook into this machine is refused for good or tried again.
+        sellers.json("add", "s1", "--webhook-url", "http://127.0.0.1:9/hook")
+        order = {"order_req_id": "A1", "session_id": "x", "notification_type": "webhook", "audience": ["s1"]}
+        assert requests.post(f"{running_pair.requestor_url}/orders/initiate", json=order, timeout=10).status_code == 200
+        failed = _eventually(
+            lambda: [each for each in deliveries.json("list") if each["state"] in {"dead", "retrying"}]
+        )
+        (delivery,) = failed
+        assert delivery["order_req_id"] == "A1"
+        assert deliveries.json("list", "--seller", "nobody") == []
+        assert delivery["delivery_id"] in deliveries.run("list", "--order", "A1").output.replace("\n", "")
+        again = deliveries.run("retry", delivery["delivery_id"])
+        assert (again.exit_code, again.output) == (0, f"Delivery {delivery['delivery_id']} is sent again.\n")
+        _eventually(lambda: deliveries.json("list", "--state", delivery["state"]))
+        assert deliveries.json("retry-all", "--state", delivery["state"], "--seller", "s1") == {"count": 1}
+        assert deliveries.run("retry", "unknown").exit_code == 1
+
+
+def _eventually(look: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 15
+    while not (seen := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return seen

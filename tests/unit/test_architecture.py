@@ -18,7 +18,10 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("proto", "service_kit", "requestor_app", "processor_app", "wsgi_requestor", "wsgi_processor", "dev", "demo")
+OURS = (
+    *("proto", "service_kit", "requestor_app", "processor_app", "requestor_client"),
+    *("wsgi_requestor", "wsgi_processor", "dev", "demo"),
+)
 PRODUCT = tuple(name for name in OURS if name not in {"proto", "dev", "demo"})
 
 #: Pure decisions. A new domain module is added here.
@@ -46,10 +49,12 @@ PURE_KIT = (
 )
 
 REQUESTOR_VIEWS = ("requestor_app.api", "requestor_app.console")
-PROCESSOR_VIEWS = ("processor_app.api", "processor_app.replies.page")
+PROCESSOR_VIEWS = ("processor_app.api", "processor_app.console", "processor_app.replies.page")
 VIEWS = (*REQUESTOR_VIEWS, *PROCESSOR_VIEWS)
-EDGES = ("requestor_app.processor_client", "processor_app.rpc")
-BOOTSTRAPS = ("requestor_app.bootstrap", "processor_app.bootstrap")
+EDGES = ("requestor_app.processor_client", "requestor_app.processor_probe", "processor_app.rpc")
+#: The command line puts its parts together itself, as bootstrap does for the services.
+COMMANDS = ("requestor_app.commands", "processor_app.commands")
+BOOTSTRAPS = ("requestor_app.bootstrap", "processor_app.bootstrap", *COMMANDS)
 APPS = ("requestor_app", "processor_app")
 
 WEB = ("flask", "werkzeug", "marshmallow", "apispec", "waitress")
@@ -91,6 +96,8 @@ RULES = (
     Rule("views see services, not the edge", VIEWS, never=(*EDGES, *BOOTSTRAPS)),
     Rule("views start no threads", VIEWS, never=THREADS),
     Rule("the start script leaves gRPC to the parts", ("wsgi_requestor", "wsgi_processor"), never=GRPC),
+    Rule("the client can be copied elsewhere", ("requestor_client",), only=("requests", "urllib3")),
+    Rule("a running service loads no client", APPS, COMMANDS, never=("requestor_client", "requests", *COMMANDS)),
     Rule("dev.py needs Python alone", ("dev",), only=()),
     Rule("the demo speaks REST alone", ("demo",), only=()),
     Rule(
@@ -208,6 +215,9 @@ def test_the_rules_name_modules_that_exist() -> None:
         ("wsgi_requestor", "import grpc"),
         ("dev", "import requests"),
         ("demo.tour", "from service_kit import times"),
+        ("requestor_client.client", "from service_kit import rules"),
+        ("requestor_app.orders", "import requests"),
+        ("requestor_app.bootstrap", "from requestor_app.commands import orders"),
         ("requestor_app.orders", "from demo import tour"),
         ("service_kit.logs", "from tests.support import clock"),
     ],
@@ -257,6 +267,7 @@ sys.addaudithook(lambda event, arguments: event in FORBIDDEN and happened.append
 start = threading.Thread.start
 threading.Thread.start = lambda thread: (happened.append("thread"), start(thread))  # no audit event before 3.12
 report = {}
+import urllib3  # finds out whether there is IPv6 by a socket of its own, once and for all
 for module in json.loads(sys.argv[1]):
     happened.clear()
     importlib.import_module(module)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from service_kit.one_core import Usage, better_core
+from service_kit.one_core import Usage, better_core, processes_kept_on
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,19 @@ def test_all_threads_are_on_one_core_between_start_and_stop() -> None:
         pytest.skip("the machine has one core")
     told = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=True)
     assert [line for line in told.stdout.splitlines() if line in ("True", "False")] == ["True", "True"]
+
+
+_KEPT = "from service_kit.one_core import OneCore; o = OneCore(); o.start(); print('on', o.core, flush=True); input()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no way to keep threads on a core")
+def test_a_process_that_is_kept_on_a_core_is_seen_by_others() -> None:
+    command = [sys.executable, "-c", _KEPT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        core = next(line for line in process.stdout if line.startswith("on ")).split()[1]
+        kept = processes_kept_on()
+        process.kill()
+    if core == "None":
+        pytest.skip("the machine has one core")
+    assert kept[int(core)] >= 1

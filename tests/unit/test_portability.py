@@ -20,6 +20,7 @@ PLACES = (
     "service_kit/**/*.py",
     "requestor_app/**/*.py",
     "processor_app/**/*.py",
+    "requestor_client/**/*.py",
     "wsgi_*.py",
     "dev.py",
     "demo/**/*.py",

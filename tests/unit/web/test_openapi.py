@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask
 from marshmallow import fields
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service_kit.errors import NotFound, StoreFull, StoreUnavailable
 from service_kit.health import Health
@@ -15,7 +16,7 @@ from service_kit.web.schemas import IdField, ListQuerySchema, StrictSchema, load
 
 
 class NoteSchema(StrictSchema):
-    note_id = IdField(required=True)
+    note_id = IdField(required=True, metadata={"examples": ["n1"]})
 
 
 class NotesSchema(StrictSchema):
@@ -68,7 +69,8 @@ def document(app) -> dict[str, Any]:
 
 def test_the_document_is_openapi_3_1_with_title_and_version(document):
     assert document["openapi"].startswith("3.1")
-    assert document["info"] == {"title": "Notes", "version": "7"}
+    assert (document["info"]["title"], document["info"]["version"]) == ("Notes", "7")
+    OpenAPIV31SpecValidator(document).validate()
 
 
 def test_it_has_every_route_with_its_path_parameters(document):
@@ -77,6 +79,7 @@ def test_it_has_every_route_with_its_path_parameters(document):
         "/readyz",
         "/api/v1/health",
         "/openapi.json",
+        "/docs",
         "/notes",
         "/notes/{note_id}/{seq}",
         "/notes/page",
@@ -95,10 +98,11 @@ def test_query_body_and_answer_come_from_the_schemas(document):
     assert limit["schema"]["default"] == 100
     change = document["paths"]["/notes/{note_id}/{seq}"]["put"]
     reference = {"$ref": "#/components/schemas/Note"}
-    assert change["requestBody"] == {"required": True, "content": {"application/json": {"schema": reference}}}
+    body = {"schema": reference, "example": {"note_id": "n1"}}
+    assert change["requestBody"] == {"required": True, "content": {"application/json": body}}
     assert change["responses"]["200"]["content"]["application/json"]["schema"] == reference
     note_id = document["components"]["schemas"]["Note"]["properties"]["note_id"]
-    assert note_id == {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}
+    assert note_id == {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$", "examples": ["n1"]}
     assert list(document["paths"]["/notes/page"]["get"]["responses"]["200"]["content"]) == ["text/html"]
 
 
@@ -106,8 +110,11 @@ def test_problems_are_listed_by_status(document):
     answers = document["paths"]["/notes/{note_id}/{seq}"]["put"]["responses"]
     assert set(answers) == {"200", "400", "404", "413", "415", "422", "500", "503", "507"}
     assert answers["404"]["description"] == "There is no such note"
-    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    assert answers["404"]["content"] == {"application/problem+json": problem}
+    problem = answers["404"]["content"]["application/problem+json"]
+    assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
+    assert problem["examples"]["note_not_found"]["value"]["type"] == "urn:problem:order-communicator:note_not_found"
+    assert "Retry-After" in answers["503"]["headers"]
+    assert "Retry-After" not in answers["404"]["headers"]
     assert set(document["paths"]["/notes"]["get"]["responses"]) == {"200", "422", "500"}
     assert set(document["paths"]["/livez"]["get"]["responses"]) == {"200", "500"}
 
@@ -147,3 +154,25 @@ def test_the_document_is_built_once(app):
     client = app.test_client()
     first = client.get("/openapi.json").data
     assert client.get("/openapi.json").data == first
+
+
+def test_a_body_that_is_strict_refuses_other_members_and_an_answer_takes_them(document):
+    schemas = document["components"]["schemas"]
+    assert schemas["Note"]["additionalProperties"] is False
+    assert schemas["Status"].get("additionalProperties") is not False
+
+
+def test_what_a_view_says_of_itself_is_its_description_and_its_blueprint_its_tag(app):
+    @app.post("/told")
+    @operation(summary="Tell", headers={"X-Tone": "How."}, answers={202: "Later"}, form=NoteSchema)
+    def tell() -> str:
+        """Say it once."""
+        return ""
+
+    document = build_openapi(app, "Notes", "7")
+    told = document["paths"]["/told"]["post"]
+    assert (told["description"], told["tags"]) == ("Say it once.", ["service"])
+    assert told["parameters"][0]["name"] == "X-Tone"
+    assert list(told["responses"]) == ["200", "202", "500"]
+    assert "application/x-www-form-urlencoded" in told["requestBody"]["content"]
+    assert document["paths"]["/notes/page"]["get"]["tags"] == ["notes"]

@@ -1,0 +1,66 @@
+"""What goes on at this processor, at a glance: for the operator page and its charts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processor_app.delivery.delivery import DeliveryState
+from processor_app.delivery.dispatcher import Dispatcher
+from processor_app.delivery.sellers import SellerState, directory_of
+from processor_app.streams import StreamHub
+from service_kit.change import ACTIVE_STATES, DEFAULT_TENANT
+from service_kit.lookup import oldest_message_ms
+from service_kit.storage.contract import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """How things stand now. ``requestors`` are the peers whose calls carry streams.
+
+    ``oldest_active_ms`` is when the oldest delivery that is still to be sent was made. ``open_breakers`` counts the
+    doors that are given a rest after failures, ``slow_sellers`` those behind which attempts take long.
+    """
+
+    orders: dict[str, int]
+    open_streams: int
+    deliveries: dict[str, int]
+    oldest_active_ms: int | None
+    open_breakers: int
+    slow_sellers: int
+    sellers: int
+    requestors: tuple[str, ...]
+
+
+class Overview:
+    """Reads the numbers where they are kept anyway."""
+
+    def __init__(self, store: Store, hub: StreamHub, dispatcher: Dispatcher) -> None:
+        self._store = store
+        self._hub = hub
+        self._dispatcher = dispatcher
+
+    def look(self) -> Situation:
+        """How things stand now. Raises `StoreUnavailable`."""
+        deliveries = self._store.outbox_counts()
+        has_active = any(deliveries.get(state) for state in ACTIVE_STATES)
+        facts = self._dispatcher.facts()
+        return Situation(
+            orders=self._store.counts(DEFAULT_TENANT),
+            open_streams=self._hub.stream_count,
+            deliveries=deliveries,
+            oldest_active_ms=oldest_message_ms(self._store, ACTIVE_STATES) if has_active else None,
+            open_breakers=facts["open_breakers"],
+            slow_sellers=facts["slow_sellers"],
+            sellers=self._store.counts(directory_of(DEFAULT_TENANT)).get(SellerState.REGISTERED, 0),
+            requestors=tuple(sorted(outlet.peer for outlet in self._hub.outlets())),
+        )
+
+    def sample(self) -> dict[str, float]:
+        """The numbers that charts are drawn from. Raises `StoreUnavailable`."""
+        now = self.look()
+        return {
+            **{f"orders.{state}": n for state, n in now.orders.items()},
+            "streams.open": now.open_streams,
+            **{f"deliveries.{state}": now.deliveries.get(state, 0) for state in DeliveryState},
+            "requestors": len(now.requestors),
+        }

@@ -1,0 +1,1 @@
+"""``flask --app wsgi_requestor orders|doctor|openapi``. A running service loads none of this."""

@@ -1,0 +1,29 @@
+"""The app behind ``flask --app wsgi_requestor``: it starts nothing, and works also when settings are at fault."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from requestor_app.bootstrap import create_app
+from requestor_app.commands.doctor import requestor_patient
+from requestor_app.commands.orders import order_commands
+from requestor_app.settings import PREFIX, TITLE, RequestorSettings
+from service_kit.commands.calling import service_url
+from service_kit.commands.doctor import doctor_command
+from service_kit.commands.examinations import environment
+from service_kit.settings import load_valid_settings
+from service_kit.version import VERSION
+from service_kit.web.documentation import openapi_command
+
+URL_VARIABLE = "ORDER_COMMUNICATOR_REQUESTOR_URL"
+
+
+def create_command_app() -> Flask:
+    """The Flask app with the requestor's commands."""
+    settings = load_valid_settings(RequestorSettings, PREFIX, environment())
+    # Which store and which processor does not matter to its routes, and a wrong one must not stand in the way.
+    app = create_app(RequestorSettings())
+    app.cli.add_command(order_commands(service_url(settings.host, settings.port), URL_VARIABLE))
+    app.cli.add_command(doctor_command(requestor_patient(environment())))
+    app.cli.add_command(openapi_command(TITLE, VERSION))
+    return app

@@ -1,0 +1,1 @@
+"""The requestor's operator page."""
