@@ -9,7 +9,6 @@ from processor_app.delivery.dispatcher import Dispatcher
 from processor_app.delivery.sellers import SellerState, directory_of
 from processor_app.streams import StreamHub
 from service_kit.change import ACTIVE_STATES, DEFAULT_TENANT
-from service_kit.lookup import oldest_message_ms
 from service_kit.storage.contract import Store
 
 
@@ -42,13 +41,13 @@ class Overview:
     def look(self) -> Situation:
         """How things stand now. Raises `StoreUnavailable`."""
         deliveries = self._store.outbox_counts()
-        has_active = any(deliveries.get(state) for state in ACTIVE_STATES)
+        oldest_ms = self._store.measure().oldest_ms
         facts = self._dispatcher.facts()
         return Situation(
             orders=self._store.counts(DEFAULT_TENANT),
             open_streams=self._hub.stream_count,
             deliveries=deliveries,
-            oldest_active_ms=oldest_message_ms(self._store, ACTIVE_STATES) if has_active else None,
+            oldest_active_ms=min((oldest_ms[state] for state in ACTIVE_STATES if state in oldest_ms), default=None),
             open_breakers=facts["open_breakers"],
             slow_sellers=facts["slow_sellers"],
             sellers=self._store.counts(directory_of(DEFAULT_TENANT)).get(SellerState.REGISTERED, 0),

@@ -9,7 +9,6 @@ from requestor_app.orders import Orders
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking, StreamState
 from service_kit.change import DEFAULT_TENANT
-from service_kit.lookup import oldest_message_ms
 from service_kit.storage.contract import Store
 
 _PENDING = "pending"
@@ -78,7 +77,7 @@ class Overview:
             duplicates_refused=self._orders.duplicates_refused,
             pending=messages.get(_PENDING, 0),
             set_aside=messages.get(SET_ASIDE, 0),
-            oldest_pending_ms=oldest_message_ms(self._store, (_PENDING,)) if messages.get(_PENDING) else None,
+            oldest_pending_ms=self._store.measure().oldest_ms.get(_PENDING),
             link_error=self._supervisor.check_processor(),
             processors=tuple(
                 Processor(link.target, None if link.is_connected else link.error) for link in self._supervisor.links

@@ -7,9 +7,9 @@ import pytest
 from service_kit import lookup
 from service_kit.change import Record
 from service_kit.errors import InvalidInput
-from service_kit.lookup import oldest_message_ms, search
+from service_kit.lookup import search
 from service_kit.storage.contract import Store
-from tests.contract.conftest import REF, message, put, ref
+from tests.contract.conftest import put, ref
 
 
 def keys_of(records: tuple[Record, ...]) -> list[str]:
@@ -78,25 +78,3 @@ def test_a_search_that_has_looked_at_enough_says_where_to_go_on(orders: Store, m
 def test_a_cursor_that_no_search_gave_out_is_refused(orders: Store) -> None:
     with pytest.raises(InvalidInput):
         search(orders, "default", "order", cursor="nonsense")
-
-
-def test_no_message_has_no_age(store: Store) -> None:
-    store.update(put(puts=(message(1, state="parked", created_ms=5),)))
-    assert oldest_message_ms(store, ("pending",)) is None
-
-
-@pytest.mark.parametrize("ages_s", [[0], [3], [0, 1, 2, 3600], [5, 86_400 * 30], list(range(0, 5000, 7))])
-def test_the_oldest_message_is_found_to_the_second(store: Store, ages_s: list[int]) -> None:
-    now_ms = 1_800_000_000_000
-    store.update(
-        put(
-            REF,
-            puts=(
-                *(message(n, created_ms=now_ms - age_s * 1000) for n, age_s in enumerate(ages_s, 1)),
-                message(9999, state="parked", created_ms=1),
-            ),
-        )
-    )
-    found_ms = oldest_message_ms(store, ("pending", "sending"))
-    assert found_ms is not None
-    assert 0 <= found_ms - (now_ms - max(ages_s) * 1000) <= 1000
