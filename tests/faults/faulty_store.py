@@ -30,6 +30,9 @@ SPARED = {
     "name": "a constant",
     "start": "a service whose store does not open does not start, and the next start finds what the last one left",
     "stop": "what follows it is the end of the process; ending without it is what a kill does",
+    "is_shared": "says what kind of store it is",
+    "facts": "reads state",
+    "raise_token_floor": "is for a copy of a store",
 }
 
 

@@ -63,11 +63,13 @@ def no_token_compare() -> None:
     """The processor lets an opening under a lower token in, as if the higher one had never been seen."""
     real = steps.open_stream
 
-    def open_stream(snapshot: Snapshot, wish: OpenStream, *, routes: Routes, now_ms: int) -> Change | None:
+    def open_stream(
+        snapshot: Snapshot, wish: OpenStream, *, routes: Routes, now_ms: int, holder: str = ""
+    ) -> Change | None:
         record = snapshot.record
         if record is not None and wish.token < record.token:
             snapshot = replace(snapshot, record=replace(record, token=wish.token - 1))
-        return real(snapshot, wish, routes=routes, now_ms=now_ms)
+        return real(snapshot, wish, routes=routes, now_ms=now_ms, holder=holder)
 
     _put(steps, "open_stream", open_stream)
 

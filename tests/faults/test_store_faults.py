@@ -27,11 +27,14 @@ from tests.faults.torture import audit_arena
 
 SERVICES = ("requestor", "processor")
 NEVER_CALLED = {
-    "requestor": {"entries_of_many", "get_many", "now_ms", "outbox", "stale"},
-    "processor": {"end_lease", "keys", "leases", "now_ms", "pending_of_many", "pending_refs", "renew_lease"},
+    "requestor": {"entries_of_many", "get_many", "outbox", "stale"},
+    "processor": {"end_lease", "keys", "leases", "now_ms", "owners", "pending_of_many", "pending_refs", "renew_lease"},
 }
 #: What a service calls when it starts and at no other time.
-AT_START = {"requestor": {"end_lease", "leases", "pending_refs"}, "processor": set[str]()}
+AT_START = {
+    "requestor": {"end_lease", "leases", "now_ms", "owners", "pending_refs"},
+    "processor": set[str](),
+}
 #: What its cleanup calls.
 IN_CLEANUP = {"requestor": {"purge"}, "processor": {"purge", "stale"}}
 ELSEWHERE = {service: NEVER_CALLED[service] | AT_START[service] | IN_CLEANUP[service] for service in SERVICES}
