@@ -32,6 +32,7 @@ SPARED = {
     "stop": "what follows it is the end of the process; ending without it is what a kill does",
     "is_shared": "says what kind of store it is",
     "facts": "reads state",
+    "commits": "reads state",
     "raise_token_floor": "is for a copy of a store",
 }
 

@@ -30,7 +30,7 @@ NEVER_CALLED = {
     "requestor": {"entries_of_many", "get_many", "outbox", "stale"},
     "processor": {"end_lease", "keys", "leases", "now_ms", "owners", "pending_of_many", "pending_refs", "renew_lease"},
 }
-#: What a service calls when it starts and at no other time.
+#: What a service calls when it starts, and else for the operator page alone.
 AT_START = {
     "requestor": {"end_lease", "leases", "now_ms", "owners", "pending_refs"},
     "processor": set[str](),

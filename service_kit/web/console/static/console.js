@@ -74,6 +74,7 @@ function showNames(list, names) {
   const shown = JSON.stringify(names);
   if (list.dataset.shown === shown) return;
   list.dataset.shown = shown;
+  if ("several" in list.dataset) list.hidden = names.length < 2; // of one, the line above it tells
   const items = names.map(({ name, is_this: isThis, is_gone: isGone, error }) => {
     const trouble = isGone ? " gone" : error ? ` ${error}` : "";
     return make("li", {}, name, ...(isThis ? [make("em", {}, " this one")] : []), ...(trouble ? [make("em", { class: "error" }, trouble)] : []));
