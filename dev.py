@@ -549,7 +549,7 @@ def up(python: Path, progress: Progress, *, instances: int = 1, redis: str | Non
         wait_until_ready(services, progress)
         say("")
         for service in services:
-            say(f"{service.name}: {service.address.url}  (API: {service.address.url}/docs)")
+            say(f"{service.name}: {service.address.url}  (page: /, API: /docs, metrics: /metrics)")
         if server is not None:
             say(f"redis: {server.url}")
         requestor = next(service for service in services if service.name == "requestor")

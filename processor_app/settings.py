@@ -39,6 +39,7 @@ class ProcessorSettings:
     store: str = setting(
         "sqlite:///data/processor.db",
         parse=text(),
+        may_hold_login=True,
         help="The store: a file (a relative path stands under the project folder), or a Redis that several share.",
     )
     keepalive_ms: int = setting(

@@ -31,6 +31,7 @@ class RequestorSettings:
     store: str = setting(
         "sqlite:///data/requestor.db",
         parse=text(),
+        may_hold_login=True,
         help="The store: a file (a relative path stands under the project folder), or a Redis that several share.",
     )
     processors: tuple[str, ...] = setting(

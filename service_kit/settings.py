@@ -176,10 +176,14 @@ def url(*schemes: str, example: str, needs_host: bool = True) -> Parser[str]:
     return Parser(read, "must be a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes), example)
 
 
-def setting(default: D, *, parse: Parser[T], help: str, secret: bool = False) -> D | T:
-    """Declare a field of a settings dataclass; ``help`` is one sentence, a secret is shown nowhere."""
+def setting(default: D, *, parse: Parser[T], help: str, secret: bool = False, may_hold_login: bool = False) -> D | T:
+    """Declare a field of a settings dataclass; ``help`` is one sentence, a secret is shown nowhere.
+
+    A URL that ``may_hold_login`` is shown with its login masked, and not at all where nobody masks it.
+    """
     metadata = {"parser": parse, "help": help, "secret": secret}
-    return cast("D | T", dataclasses.field(default=default, repr=not secret, metadata=metadata))
+    is_shown = not (secret or may_hold_login)
+    return cast("D | T", dataclasses.field(default=default, repr=is_shown, metadata=metadata))
 
 
 def load_settings(cls: type[T], prefix: str, environ: Mapping[str, str] = os.environ) -> T:

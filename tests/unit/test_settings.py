@@ -152,3 +152,9 @@ def test_a_parser_refuses_what_does_not_fit(parser, raw):
 )
 def test_the_example_of_a_parser_is_a_good_value(parser):
     parser.read(parser.example)
+
+
+def test_a_url_with_a_login_is_in_no_repr() -> None:
+    from requestor_app.settings import RequestorSettings  # noqa: PLC0415 # the one test that is about a service's own
+
+    assert "s3cret" not in repr(RequestorSettings(store="redis://user:s3cret@example.com/0"))
