@@ -414,12 +414,18 @@ def refuse_ended(services: Sequence[Service]) -> None:
 
 
 def watch(services: Sequence[Service]) -> None:
-    """Return never; fail when a service ends by itself."""
+    """Return never; fail when the last instance of a service has ended by itself."""
+    running = list(services)
     while True:
-        for service in services:
+        for service in list(running):
             status = service.exit_status()
-            if status is not None:
-                raise Fault(f"{service.name} ended by itself ({ending(status)})")
+            if status is None:
+                continue
+            running.remove(service)
+            ended = f"{service.name} at {service.address.url} ended by itself ({ending(status)})"
+            if all(other.name != service.name for other in running):
+                raise Fault(ended)
+            say(f"{ended}; the others go on")
         time.sleep(0.2)
 
 

@@ -48,7 +48,7 @@ def doctor_command(patient: Patient) -> click.Command:
             rows = [(row.variable, row.value, row.source) for row in settings]
             console().print(table_of(f"Settings of the {patient.name}", ("variable", "value", "from"), rows))
             _print_findings(findings)
-            click.echo(f"{len(faults)} faults." if faults else "No fault was found.")
+            click.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}." if faults else "No fault was found.")
         if faults:
             sys.exit(1)
 

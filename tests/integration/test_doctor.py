@@ -332,7 +332,7 @@ def test_the_command_says_how_it_stands_by_its_exit_status(
     ill = flask("doctor")
     assert ill.returncode == 1
     assert "→ Start the processor" in ill.stdout
-    assert ill.stdout.endswith("1 faults.\n")
+    assert ill.stdout.endswith("1 fault.\n")
     assert flask("doctor", "--unknown").returncode == 2
 
 
