@@ -63,16 +63,6 @@ class Lease:
     until_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStats:
-    """What a store has written since its start."""
-
-    commits: int = 0
-    steps: int = 0
-    largest_batch: int = 0
-    commit_seconds: float = 0.0
-
-
 class CommitMeasures:
     """How long the transactions of a store take, and how many steps each carries."""
 
@@ -120,9 +110,6 @@ class Store(Protocol):
 
     def facts(self) -> Mapping[str, Any]:
         """What an operator wants to know of the engine, beside the check; it reads state and does no I/O."""
-
-    def stats(self) -> StoreStats:
-        """What was written since the start."""
 
     # ---- changes
 

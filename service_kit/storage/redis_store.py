@@ -8,7 +8,6 @@ decided here, on what was read, and written only if the record is still the same
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +26,6 @@ from service_kit.storage.contract import (
     MessagePage,
     Page,
     StoreMeasures,
-    StoreStats,
 )
 from service_kit.storage.redis_cursors import cursor_of_id, cursor_of_place, id_of_cursor, place_of_cursor
 from service_kit.storage.redis_drafts import Draft, Names
@@ -76,9 +74,6 @@ class RedisStore:
         self._names = Names()
         #: The highest token floor seen; a commit on it is refused when another instance has raised it.
         self._token_floor = 0
-        #: Guards the numbers below.
-        self._stats_lock = threading.Lock()
-        self._stats = StoreStats()
 
     # ---- the component
 
@@ -111,10 +106,6 @@ class RedisStore:
     def facts(self) -> Mapping[str, Any]:
         """How Redis is set up to keep what it has."""
         return self._watch.facts
-
-    def stats(self) -> StoreStats:
-        """What was written since the start."""
-        return self._stats
 
     # ---- changes
 
@@ -159,7 +150,7 @@ class RedisStore:
                 attempt += 1
                 self._wait_for_turn(attempt, began_s)
             left, guessed = again, set()
-        self._count(len(steps), time.perf_counter() - began_s)
+        self.commits.note(len(steps), time.perf_counter() - began_s)
         return results
 
     def _drafts(self, left: Mapping[Ref, Sequence[int]], steps: Sequence[Step], guessed: set[Ref]) -> dict[Ref, Draft]:
@@ -233,14 +224,6 @@ class RedisStore:
             raise StoreUnavailable("Too many change this at the same time.", retry_after_s=1)
         if attempt > 2:
             time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))  # noqa: S311 # jitter, not a secret
-
-    def _count(self, steps: int, seconds: float) -> None:
-        self.commits.note(steps, seconds)
-        with self._stats_lock:
-            stats = self._stats
-            self._stats = StoreStats(
-                stats.commits + 1, stats.steps + steps, max(stats.largest_batch, steps), stats.commit_seconds + seconds
-            )
 
     # ---- reads
 

@@ -27,7 +27,6 @@ from service_kit.storage.contract import (
     MessagePage,
     Page,
     StoreMeasures,
-    StoreStats,
 )
 from service_kit.storage.sqlite_batch import (
     ENTRY_COLUMNS,
@@ -131,10 +130,6 @@ class SqliteStore:
     def facts(self) -> Mapping[str, Any]:
         """Which engine this is."""
         return {"engine": "sqlite"}
-
-    def stats(self) -> StoreStats:
-        """What the writer has done since the start."""
-        return StoreStats() if self._writer is None else self._writer.stats
 
     # ---- changes
 

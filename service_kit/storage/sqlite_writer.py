@@ -14,7 +14,7 @@ from service_kit.change import Change, Step
 from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.failpoints import failpoint
 from service_kit.logs import get_logger
-from service_kit.storage.contract import CommitMeasures, StoreStats
+from service_kit.storage.contract import CommitMeasures
 from service_kit.storage.sqlite_batch import Batch
 from service_kit.storage.sqlite_recent import RecentWrites
 from service_kit.waiting import new_waiter
@@ -66,7 +66,6 @@ class Writer:
         self._gate = threading.Lock()
         self._is_open = True
         self._failure: str | None = None
-        self._stats = StoreStats()
 
     # ---- called from any thread
 
@@ -99,11 +98,6 @@ class Writer:
     def failure(self) -> str | None:
         """Why the last commit failed; None when it went well."""
         return self._failure
-
-    @property
-    def stats(self) -> StoreStats:
-        """What has been done so far."""
-        return self._stats
 
     def close(self) -> None:
         """Take no more work and end after what is queued. Safe to call twice."""
@@ -224,10 +218,6 @@ class Writer:
             self._failure = None
             log.info("The store can be written again", action="store.healed")
         self._commits.note(steps, seconds)
-        stats = self._stats
-        self._stats = StoreStats(
-            stats.commits + 1, stats.steps + steps, max(stats.largest_batch, steps), stats.commit_seconds + seconds
-        )
 
     def _note_failure(self, error: BaseException) -> None:
         # Once per trouble, not once per commit: under load that would be thousands of lines.
