@@ -168,6 +168,14 @@ def test_an_order_is_seen_to_come_and_is_followed_up_repaired_and_completed(
     expect(page.locator("[data-table='notes']")).to_contain_text("Could it come a day earlier?", timeout=SOON_MS)
     expect(deliveries.get_by_text("dead")).to_have_count(2, timeout=SOON_MS)
 
+    market.webhook.shares = Shares(refuse=1.0)  # at once, so that no poll sees it alive
+    go(page, f"{market.processor}/console/deliveries")
+    again = page.get_by_role("button", name="Send again: webhook to hook-seller for order A1").first
+    again.click()
+    expect(page.get_by_role("status").filter(has_text="is sent again")).to_be_visible()
+    expect(again).to_be_enabled(timeout=SOON_MS)  # it is dead once more, and can be sent once more
+    eventually(lambda: market.deliveries("A1") == ["dead", "dead"], what="two dead deliveries")
+
     market.webhook.shares = Shares()
     go(page, f"{market.processor}/console/deliveries?state=dead")
     expect(page.get_by_role("row")).to_have_count(3, timeout=SOON_MS)

@@ -43,7 +43,7 @@ export const CELLS = {
 };
 
 /** What a cell shows besides its own field: it is made anew when one of these changes. */
-const BESIDE = { message: ["urls"], retry: ["is_retryable"], webhook: ["webhook_disabled"] };
+const BESIDE = { message: ["urls"], retry: ["is_retryable", "attempts"], webhook: ["webhook_disabled"] };
 
 export class Table {
   #body;
