@@ -203,25 +203,16 @@ class Orders:
         return order_of(record)
 
     def page(
-        self, tenant: str, *, states: Sequence[str], session_id: str | None, cursor: str | None, limit: int
-    ) -> OrderPage:
-        """Orders newest first, filtered."""
-        page = self._store.page(tenant=tenant, states=states, group=session_id, cursor=cursor, limit=limit)
-        return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
-
-    def find(
         self,
         tenant: str,
         *,
-        prefix: str | None,
         states: Sequence[str],
         session_id: str | None,
         cursor: str | None,
         limit: int,
+        prefix: str | None = None,
     ) -> OrderPage:
-        """Orders newest first, filtered, whose id begins with a text; a page may hold less and not be the last."""
-        if prefix is None:
-            return self.page(tenant, states=states, session_id=session_id, cursor=cursor, limit=limit)
+        """Orders newest first, filtered; by the beginning of their ids, a page may hold less and not be the last."""
         page = search(self._store, tenant, prefix, states=states, group=session_id, cursor=cursor, limit=limit)
         return OrderPage(tuple(order_of(record) for record in page.records), page.next_cursor)
 

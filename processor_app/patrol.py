@@ -6,9 +6,9 @@ Several processors share a store. What happens at another one comes here as a hi
 from __future__ import annotations
 
 import itertools
-import threading
 
 from processor_app.streams import StreamHub
+from service_kit.background import Background
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
 
@@ -20,30 +20,15 @@ _BATCH = 500
 log = get_logger(__name__)
 
 
-class Patrol:
+class Patrol(Background):
     """Looks at a part of the streams at a time: all of them within four seconds."""
 
     name = "patrol"
+    not_running = "streams are not compared"
 
     def __init__(self, hub: StreamHub) -> None:
+        super().__init__()
         self._hub = hub
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Look no more. Safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
-    def check(self) -> str | None:
-        """None while it looks."""
-        return None if self._thread is not None and self._thread.is_alive() else "streams are not compared"
 
     def _run(self) -> None:
         for part in itertools.cycle(range(_PARTS)):

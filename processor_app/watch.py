@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from processor_app.streams import StreamHub
+from service_kit.background import Background
 from service_kit.logs import get_logger
 
 log = get_logger(__name__)
 
 
-class StallWatch:
+class StallWatch(Background):
     """Looks at every outlet again and again and ends the stalled ones."""
 
     name = "stall-watch"
+    not_running = "stalled calls are not watched"
 
     def __init__(self, hub: StreamHub, *, silence_s: float, every_s: float) -> None:
+        super().__init__()
         self._hub = hub
         self._silence_s = silence_s
         self._every_s = every_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Stop watching. Safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
-    def check(self) -> str | None:
-        """None while it watches."""
-        return None if self._thread is not None and self._thread.is_alive() else "stalled calls are not watched"
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):

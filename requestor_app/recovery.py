@@ -12,6 +12,7 @@ from requestor_app.domain import UNFINISHED, Order, order_of
 from requestor_app.measures import RequestorMeasures
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
+from service_kit.background import Background
 from service_kit.change import Record, Ref, Step
 from service_kit.errors import ServiceError
 from service_kit.failpoints import failpoint
@@ -37,7 +38,7 @@ log = get_logger(__name__)
 _PAGE_CLAIMED = failpoint("requestor.recovery.page_claimed")
 
 
-class Recovery:
+class Recovery(Background):
     """Claims the unfinished orders of instances that are gone, with the next token, and tracks them; a component.
 
     Each order is claimed by a Change of its own, so a death at any point leaves orders to the next and nothing half
@@ -45,6 +46,7 @@ class Recovery:
     """
 
     name = "recovery"
+    not_running = "orders of other instances are not taken over"
 
     def __init__(
         self,
@@ -55,14 +57,13 @@ class Recovery:
         *,
         instance_id: str,
     ) -> None:
+        super().__init__()
         self._store = store
         self._tracking = tracking
         self._supervisor = supervisor
         self._measures = measures
         self._instance_id = instance_id
-        self._stopping = threading.Event()
         self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
         #: Instances that own orders and hold no lease, by the time when that was first seen.
         self._gone: dict[str, float] = {}
         self._part = 0
@@ -78,21 +79,17 @@ class Recovery:
         if taken or leftovers:
             log.info("Took over unfinished orders", action="recovery.done", orders=taken, with_unsent_notes=leftovers)
         if self._store.is_shared:
-            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-            self._thread.start()
+            super().start()
 
     def stop(self, timeout_s: float) -> None:
         """Take over nothing more. Safe to call twice."""
         self._stopping.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
 
     def check(self) -> str | None:
         """None, unless the thread that looks after a shared store has ended."""
-        if self._store.is_shared and (self._thread is None or not self._thread.is_alive()):
-            return "orders of other instances are not taken over"
-        return None
+        return super().check() if self._store.is_shared else None
 
     def look_now(self) -> None:
         """Look at the leases at once: somebody has said that an instance is gone."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from service_kit.background import Background
 from service_kit.logs import get_logger
 from service_kit.times import now_ms, rfc3339
 
@@ -17,35 +17,20 @@ _BREATH_S = 0.02
 log = get_logger(__name__)
 
 
-class Cleanup:
+class Cleanup(Background):
     """Calls ``remove(limit)``, which answers how many it removed, until there is nothing left; then waits."""
 
     name = "cleanup"
+    not_running = "the cleanup is not running"
 
     def __init__(self, remove: Callable[[int], int], *, every_s: float) -> None:
+        super().__init__()
         self._remove = remove
         self._every_s = every_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self._last_run_ms: int | None = None
         self._last_removed = 0
         self._removed = 0
         self._last_error: str | None = None
-
-    def start(self) -> None:
-        """Begin with a first run."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """End after the step that runs. Safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
-    def check(self) -> str | None:
-        """None while it runs; a run that failed is told in `facts` and tried again, since it stops nobody."""
-        return None if self._thread is not None and self._thread.is_alive() else "the cleanup is not running"
 
     @property
     def last_run_s(self) -> float | None:

@@ -19,6 +19,7 @@ import re
 import sys
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar, Token
@@ -139,7 +140,7 @@ _output = _Output()
 _processors: list[Any] = []
 
 
-class _Renderer:
+class _Renderer(ABC):
     """Turns the keys of one log call into one line."""
 
     def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> str:
@@ -150,9 +151,9 @@ class _Renderer:
             event.setdefault(key, value)
         return masked(self.render(ts, method, message, event, trace))
 
+    @abstractmethod
     def render(self, ts: str, level: str, message: str, keys: MutableMapping[str, Any], trace: str) -> str:
         """The line, with its line end."""
-        raise NotImplementedError
 
 
 class _ConsoleRenderer(_Renderer):

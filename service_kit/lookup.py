@@ -15,18 +15,20 @@ _CHUNK = 1_000
 def search(
     store: Store,
     tenant: str,
-    prefix: str,
+    prefix: str | None,
     *,
     states: Sequence[str] = (),
     group: str | None = None,
     cursor: str | None = None,
     limit: int = 100,
 ) -> Page:
-    """Records whose key begins with the prefix, newest first; on the first page the one of this very key comes first.
+    """Records newest first; with a prefix those whose key begins with it, and the one of this very key before all.
 
     A page may hold less than ``limit`` and still have a next one: one call looks at `MAX_LOOKED_AT` keys at most.
     Raises `InvalidInput` for a cursor that no page gave out.
     """
+    if prefix is None:
+        return store.page(tenant=tenant, states=states, group=group, cursor=cursor, limit=limit)
 
     def fits(record: Record) -> bool:
         return (not states or record.state in states) and group in (None, record.group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from service_kit.background import Background
 from service_kit.change import Ref
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
@@ -17,22 +18,22 @@ LOOK_S = 1.0
 log = get_logger(__name__)
 
 
-class Members:
+class Members(Background):
     """Looks at the leases again and again, as a component.
 
     Over a store that is not shared there is nobody else, and nothing runs.
     """
 
     name = "members"
+    not_running = "nobody looks who else is there"
 
     def __init__(self, store: Store, *, instance_id: str) -> None:
+        super().__init__()
         self._store = store
         self._instance_id = instance_id
         self._followers: list[Callable[[], None]] = []
         self._living: tuple[str, ...] = (instance_id,)
         self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def living(self) -> tuple[str, ...]:
@@ -54,21 +55,17 @@ class Members:
         """Look for the first time, then again and again. Raises `StoreUnavailable`."""
         if self._store.is_shared:
             self._look()
-            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-            self._thread.start()
+            super().start()
 
     def stop(self, timeout_s: float) -> None:
         """Look no more. Safe to call twice."""
         self._stopping.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        super().stop(timeout_s)
 
     def check(self) -> str | None:
         """None, unless the thread that looks after a shared store has ended."""
-        if self._store.is_shared and (self._thread is None or not self._thread.is_alive()):
-            return "nobody looks who else is there"
-        return None
+        return super().check() if self._store.is_shared else None
 
     def look_now(self) -> None:
         """Look at once: somebody has come or gone."""

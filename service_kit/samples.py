@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from service_kit.background import Background
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
 from service_kit.times import now_ms
@@ -29,21 +30,21 @@ class Samples:
     series: dict[str, tuple[float | None, ...]]
 
 
-class Sampler:
+class Sampler(Background):
     """Calls ``read``, which answers the numbers of this moment by name.
 
     A reading that the store refuses is a sample without numbers, which a chart shows as a gap.
     """
 
     name = "samples"
+    not_running = "no samples are taken"
 
     def __init__(
         self, read: Callable[[], Mapping[str, float]], *, every_s: float = EVERY_S, kept_s: float = KEPT_S
     ) -> None:
+        super().__init__()
         self._read = read
         self._every_s = every_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         #: Guards the ring, which a reader copies while the thread appends to it.
         self._lock = threading.Lock()
         self._ring: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=max(1, round(kept_s / every_s)))
@@ -53,21 +54,6 @@ class Sampler:
         """When the newest sample was taken; 0 before the first."""
         with self._lock:
             return self._ring[-1][0] if self._ring else 0
-
-    def start(self) -> None:
-        """Take the first sample at once, and then one after another."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Take no more. Safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
-    def check(self) -> str | None:
-        """None while samples are taken."""
-        return None if self._thread is not None and self._thread.is_alive() else "no samples are taken"
 
     def since(self, after_ms: int) -> Samples:
         """The samples that were taken later than the given time."""

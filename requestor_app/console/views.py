@@ -77,7 +77,7 @@ def orders() -> Response:
     query = load_query(_ORDERS_QUERY)
 
     def state() -> dict[str, Any]:
-        page = _orders().find(
+        page = _orders().page(
             DEFAULT_TENANT,
             prefix=query["prefix"],
             states=[query["state"]] if "state" in query else (),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from service_kit.background import Background
 from service_kit.lifecycle import ask_to_stop
 from service_kit.logs import get_logger
 
@@ -21,10 +21,11 @@ EXIT_CODE = 70
 log = get_logger(__name__)
 
 
-class LoopbackProbe:
+class LoopbackProbe(Background):
     """Asks the server behind ``address()`` for its health, again and again."""
 
     name = "grpc-probe"
+    not_running = "nobody asks the gRPC server"
 
     def __init__(
         self,
@@ -34,28 +35,16 @@ class LoopbackProbe:
         timeout_s: float = TIMEOUT_S,
         give_up: Callable[[int, str], object] = ask_to_stop,
     ) -> None:
+        super().__init__()
         self._address = address
         self._every_s = every_s
         self._timeout_s = timeout_s
         self._give_up = give_up
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self._failures = 0
 
-    def start(self) -> None:
-        """Begin to ask."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Stop asking. Safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
     def check(self) -> str | None:
-        """None while the last call was answered."""
-        return "the gRPC server does not answer" if self._failures else None
+        """None while somebody asks and the last call was answered."""
+        return "the gRPC server does not answer" if self._failures else super().check()
 
     def _run(self) -> None:
         with grpc.insecure_channel(self._address(), options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
