@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processor_app.delivery.addresses import IpNetwork, networks
 from processor_app.delivery.mail_message import Mailbox, mailbox
 from processor_app.delivery.smtp_url import SmtpServer, smtp_url
 from processor_app.replies.links import base_url, secret_text
+from service_kit.networks import IpNetwork, networks
 from service_kit.settings import (
     choice,
     flag,
@@ -89,6 +89,12 @@ class ProcessorSettings:
         parse=secret_text(),
         secret=True,
         help="What reply links are signed with; without one, a secret is made and kept in a file beside the store.",
+    )
+    trusted_proxies: tuple[IpNetwork, ...] = setting(
+        (),
+        parse=networks("127.0.0.1/32,10.1.0.0/16"),
+        help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
+        "client's address is the last one of X-Forwarded-For.",
     )
     one_core: bool = setting(
         True,
