@@ -61,9 +61,12 @@ class Workers:
         for worker in self._workers:
             worker.thread.start()
 
-    def add_task(self, task: Task) -> None:
-        """Let a thread that is at work run it next, or wake one up."""
-        self._tasks.append(task)
+    def add_task(self, task: Task, *, is_first: bool = False) -> None:
+        """Let a thread that is at work run it next, or wake one up; with ``is_first`` in front of those that wait."""
+        if is_first:
+            self._tasks.appendleft(task)
+        else:
+            self._tasks.append(task)
         at_work = sum(not worker.is_idle for worker in self._workers)
         if not at_work or len(self._tasks) > self._crowd * at_work:
             self._wake_one()
