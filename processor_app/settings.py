@@ -96,6 +96,11 @@ class ProcessorSettings:
         help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
         "client's address is the last one of X-Forwarded-For.",
     )
+    require_keys: bool = setting(
+        False,
+        parse=flag(),
+        help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
+    )
     one_core: bool = setting(
         True,
         parse=flag(),

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Request, Response
+from flask.globals import request_ctx
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import MapAdapter
 
+from service_kit.access.model import ANYBODY
+from service_kit.web.guard import Guard, act_for
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from flask.typing import ResponseReturnValue
 
 
 class _JsonResponse(Response):
@@ -39,6 +44,17 @@ class LeanFlask(Flask):
     """Flask for synchronous views that are matched by their path alone, whatever the host is called."""
 
     json_provider_class = _FastJson
+    #: Looks at the key of every request; without one, anybody may do anything.
+    guard: Guard | None = None
+
+    def preprocess_request(self) -> ResponseReturnValue | None:
+        """Find out whom the request acts for, before anything else is done for it."""
+        request = request_ctx.request
+        if self.guard is None:
+            act_for(request, ANYBODY)
+        else:
+            self.guard.admit(request, self.view_functions)
+        return super().preprocess_request()
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by method and path; Flask would take the host's name apart first."""
