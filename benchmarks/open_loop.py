@@ -1,4 +1,4 @@
-"""An open load: requests leave at their times, whether or not those before them are answered, as those of many users do.
+"""An open load: requests leave at their times, whether or not those before them are answered, as of many users.
 
 Beside them one more connection asks for /livez a hundred times a second.
 """
@@ -14,8 +14,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.calls import Address, Call
 from benchmarks.answers import is_complete
+from benchmarks.calls import Address, Call
 
 _CHUNK = 65_536
 _LIVEZ_EVERY_S = 0.01

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from rich.console import Console
 
 from benchmarks.load import LoadProcess
-from benchmarks.ours import Ours
 from benchmarks.open_loop import OpenOutcome, OpenPlan
+from benchmarks.ours import Ours
 from benchmarks.runner import Runner
 from benchmarks.sizes import USUAL
 from benchmarks.summary import percentile

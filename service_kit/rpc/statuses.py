@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NoReturn
 
 import grpc
@@ -13,8 +13,11 @@ from service_kit import errors
 from service_kit.access.model import Forbidden, Unauthorized
 from service_kit.logs import get_logger
 from service_kit.measures import Histogram
+from service_kit.rpc.deadlines import CallDeadlines
 
 log = get_logger(__name__)
+
+_HEALTH = "/grpc.health.v1.Health/"
 
 #: The status of each class; a subclass without an entry takes its parent's.
 STATUS_OF: dict[type[errors.ServiceError], grpc.StatusCode] = {
@@ -51,8 +54,11 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
     The time of a unary call is counted; that of a stream says only how long somebody listened.
     """
 
-    def __init__(self, call_times: Histogram) -> None:
+    def __init__(self, call_times: Histogram, deadlines: CallDeadlines, endless: Collection[str] = ()) -> None:
         self._call_times = call_times
+        self._deadlines = deadlines
+        #: The methods whose calls last for as long as both sides like.
+        self._endless = frozenset(endless)
 
     def intercept_service(
         self,
@@ -61,21 +67,23 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the method's behaviour; runs on the serving thread, so it touches memory only."""
         handler = continuation(handler_call_details)
-        if handler is None:
-            return None
+        if handler is None or handler_call_details.method.startswith(_HEALTH):
+            # Wrapped, health would lose its own thread, and a watch of it would hold one.
+            return handler
+        begin = _nothing if handler_call_details.method in self._endless else self._deadlines.begin
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _guarded(self._timed(handler.unary_unary, handler_call_details.method)),
+                _guarded(self._timed(handler.unary_unary, handler_call_details.method), begin),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+                _guarded_stream(handler.unary_stream, begin), handler.request_deserializer, handler.response_serializer
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer
+                _guarded_stream(handler.stream_stream, begin), handler.request_deserializer, handler.response_serializer
             )
         return handler
 
@@ -98,8 +106,15 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
         return call
 
 
-def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _nothing(_: grpc.ServicerContext) -> None:
+    """What a call without a deadline begins with."""
+
+
+def _guarded(
+    behaviour: Callable[[Any, Any], Any], begin: Callable[[grpc.ServicerContext], None]
+) -> Callable[[Any, Any], Any]:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
+        begin(context)
         try:
             return behaviour(request, context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
@@ -108,8 +123,11 @@ def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return call
 
 
-def _guarded_stream(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
+def _guarded_stream(
+    behaviour: Callable[[Any, Any], Iterator[Any]], begin: Callable[[grpc.ServicerContext], None]
+) -> Callable[[Any, Any], Iterator[Any]]:
     def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        begin(context)
         try:
             yield from behaviour(request, context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller

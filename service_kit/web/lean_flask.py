@@ -12,8 +12,9 @@ from flask.globals import request_ctx
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import MapAdapter
 
-from service_kit.access.model import ANYBODY
-from service_kit.web.guard import Guard, act_for
+from service_kit.access.model import ANYBODY, Unauthorized
+from service_kit.web.guard import Guard, act_for, optional_principal
+from service_kit.web.meter import Meter
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -46,15 +47,31 @@ class LeanFlask(Flask):
     json_provider_class = _FastJson
     #: Looks at the key of every request; without one, anybody may do anything.
     guard: Guard | None = None
+    #: Counts who asks; without one, anybody may ask as often as he likes.
+    meter: Meter | None = None
 
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Find out whom the request acts for, before anything else is done for it."""
         request = request_ctx.request
-        if self.guard is None:
+        if self.meter is not None:
+            self._admit_counted(request, self.meter)
+        elif self.guard is None:
             act_for(request, ANYBODY)
         else:
             self.guard.admit(request, self.view_functions)
         return super().preprocess_request()
+
+    def _admit_counted(self, request: Request, meter: Meter) -> None:
+        meter.count_address(request)
+        if self.guard is None:
+            act_for(request, ANYBODY)
+            return
+        try:
+            self.guard.admit(request, self.view_functions)
+        except Unauthorized:
+            meter.count_bad_key(request)
+            raise
+        meter.count_key(optional_principal())
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by method and path; Flask would take the host's name apart first."""

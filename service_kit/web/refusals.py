@@ -6,10 +6,11 @@ import json
 import os
 from http import HTTPStatus
 
-from service_kit.errors import MalformedInput, ServiceError, TooMany, Unavailable
+from service_kit.errors import MalformedInput, Overloaded, ServiceError, TooManyConnections
 from service_kit.origin import REQUEST_ID
 from service_kit.web.problems import (
     PROBLEM_TYPE,
+    HeadTooLarge,
     TooLarge,
     problem_document,
     retry_after_s,
@@ -18,34 +19,6 @@ from service_kit.web.problems import (
 
 #: Stands in a document until the id of the request takes its place.
 _ID = "{id}"
-
-
-class Overloaded(Unavailable):
-    """More comes in than the service can do; nothing was accepted."""
-
-    code = "overloaded"
-    title = "The service is overloaded"
-
-
-class TooManyConnections(TooMany):
-    """One address holds as many connections as one may."""
-
-    code = "too_many_connections"
-    title = "Too many connections from one address"
-
-
-class RateExceeded(TooMany):
-    """A key or an address asks more often than it may; nothing was accepted."""
-
-    code = "rate_exceeded"
-    title = "Too many requests"
-
-
-class HeadTooLarge(TooLarge):
-    """The request line and the headers are larger than what the service reads."""
-
-    code = "head_too_large"
-    title = "The head of the request is too large"
 
 
 class Refusal:
@@ -105,7 +78,7 @@ CROWDED_ADDRESS = refusal_of(TooManyConnections, "Close connections of this addr
 UNREADABLE = {
     400: refusal_of(MalformedInput, "The request is not valid HTTP."),
     413: refusal_of(TooLarge, "The body is larger than this service reads."),
-    431: refusal_of(HeadTooLarge, "The request line and the headers are larger than this service reads.", status=431),
+    431: refusal_of(HeadTooLarge, "The request line and the headers are larger than this service reads."),
     500: refusal_of(ServiceError, "The service failed. Its log holds the reason."),
     501: refusal_of(MalformedInput, "The body comes in a transfer coding that this service does not read.", status=501),
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +25,7 @@ from service_kit.networks import IpNetwork
 from service_kit.ports import listen_alone
 from service_kit.seldom import Seldom
 from service_kit.web.callers import CLIENT_ADDRESS_KEY, ProxyGate, forwarded_address
+from service_kit.web.meter import Meter
 from service_kit.web.places import CLOSED_TOGETHER, HEADROOM, AddressCounts, allow_open_files, origin_of
 from service_kit.web.refusals import (
     ALIVE,
@@ -46,6 +49,11 @@ _BACKLOG = 1024
 # select() of Windows takes 512 sockets. On other systems Waitress uses poll(), which takes any.
 _WINDOWS_CONNECTION_LIMIT = 480
 _POLL_S = 0.01
+#: For SO_LINGER: give up what is not sent.
+_CLOSE_AT_ONCE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+#: How long a thread may keep the interpreter from the others, in seconds. The loop is one among many, and under load
+#: they all want it: with the usual time its turn comes late.
+USUAL_SWITCH_S, BUSY_SWITCH_S = sys.getswitchinterval(), 0.001
 #: What the system keeps of an answer that is not read, about; by itself it would take megabytes for each connection.
 _SEND_BUFFER_BYTES = 131_072
 #: A client must take so much of a long answer in the time that one request may take.
@@ -90,6 +98,7 @@ class WebServer:
         request_timeout_s: float = REQUEST_TIMEOUT_S,
         gathers: bool = True,
         trusted_proxies: Sequence[IpNetwork] = (),
+        meter: Meter | None = None,
     ) -> None:
         self._app = app
         self._host = host
@@ -103,6 +112,7 @@ class WebServer:
         self._request_timeout_s = request_timeout_s
         self._workers = Workers(threads, gathers=gathers)
         self.gate = ProxyGate(trusted_proxies)
+        self._meter = meter if meter is not None and meter.addresses.is_on else None
         #: Requests that were refused before any work was done on them.
         self.shed = Tally("reason", known=[("load",), ("connections",), ("address",)])
         #: Connections that were cut because their client is slow.
@@ -151,6 +161,7 @@ class WebServer:
         self._server.request_timeout_s = self._request_timeout_s
         self._server.gate = self.gate
         self._server.shed, self._server.cut = self.shed, self.cut
+        self._server.meter = self._meter
         self._server.connection_limit = self._connection_limit
         if not self.gate.is_set:  # else they all come from the proxy
             self._server.addresses = AddressCounts(self._connection_limit // 4)
@@ -362,6 +373,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
     connection_limit = 1000
     gate = ProxyGate(())
     addresses = AddressCounts(None)
+    meter: Meter | None = None
     shed = Tally("reason")
     cut = Tally("reason")
 
@@ -375,6 +387,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
         self.under_way = self.shedding.under_way
         self._full = Seldom()
         self._looks_at_s = 0.0
+        self._is_busy = False
         self.loop = make_loop(self._map, self._wake_loop, self._turn_s)
 
     def run(self) -> None:
@@ -386,6 +399,9 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
 
     def _turn_s(self) -> float:
         workers, shedding = self.task_dispatcher, self.shedding
+        if (len(self.under_way) > BUSY) is not self._is_busy:
+            self._is_busy = not self._is_busy
+            sys.setswitchinterval(BUSY_SWITCH_S if self._is_busy else USUAL_SWITCH_S)
         for channel in shedding.turn():
             channel.is_paused = False
             self.loop.watch(channel)
@@ -455,6 +471,12 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
         self.shedding.count()
         return OVERLOADED
 
+    def _refusal_of_rate(self, channel: _Channel, request: Any, meter: Meter) -> Refusal | None:
+        address: str = channel.addr[0]
+        if self.gate.is_set:
+            address = forwarded_address(request.headers.get("X_FORWARDED_FOR", ""), address)
+        return meter.refusal_for(address, request.path)
+
     def add_task(self, channel: _Channel) -> None:
         """Hand a connection's next request to the threads, or refuse it; the connection's lock is held."""
         shedding = self.shedding
@@ -466,7 +488,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
                 # Seen already at first glance, or not: then it is one that only the parser could read.
                 refusal = None if channel.is_spared else self.refusal_of_load(channel, request.path.encode("latin-1"))
             else:
-                refusal = None
+                refusal = None if self.meter is None else self._refusal_of_rate(channel, request, self.meter)
             if refusal is None:
                 channel.has_asked = True
                 shedding.admit(channel)
@@ -490,6 +512,9 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
                 if reason := channel.is_overdue(now_s):
                     if reason != "idle":
                         self.cut.add(reason)
+                    if reason == "does_not_read":
+                        # Else the system keeps for minutes what was sent and is not read.
+                        channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_AT_ONCE)
                     # At once: who does not read would never let it be flushed.
                     channel.handle_close()
         return bool(self.accepting)
