@@ -39,7 +39,10 @@ class Budget(Protocol):
     """What several instances share."""
 
     def lease(self, name: str, wanted: int, *, per_s: float, burst: float, is_owed: bool = False) -> Grant:
-        """Take a part of a name's budget; what ``is_owed`` is taken also when it is not there. Raises `StoreUnavailable`."""
+        """Take a part of a name's budget; what ``is_owed`` is taken also when it is not there.
+
+        Raises `StoreUnavailable`.
+        """
 
 
 class OwnBudget:
@@ -165,7 +168,8 @@ class RateLimit:
     def _lease(self, purse: _Purse, name: str, now: float) -> Grant:
         wanted = 1 if self._shared is None else max(1, math.ceil(self._per_s * SLICE_S))
         grant = self._take(name, wanted)
-        if self._shared is not None and grant.granted < wanted:  # used up: to ask for each that comes in would cost more than it brings
+        if self._shared is not None and grant.granted < wanted:
+            # Used up: to ask for each that comes in would cost more than it brings.
             purse.asks_at = now + SLICE_S
         return grant
 

@@ -17,7 +17,9 @@ from service_kit.rpc.deadlines import CallDeadlines
 
 log = get_logger(__name__)
 
-_HEALTH = "/grpc.health.v1.Health/"
+_WATCH = "/grpc.health.v1.Health/Watch"
+#: By this attribute a behaviour says which threads are to run it.
+_POOL = "experimental_thread_pool"
 
 #: The status of each class; a subclass without an entry takes its parent's.
 STATUS_OF: dict[type[errors.ServiceError], grpc.StatusCode] = {
@@ -67,15 +69,16 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the method's behaviour; runs on the serving thread, so it touches memory only."""
         handler = continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(_HEALTH):
-            # Wrapped, health would lose its own thread, and a watch of it would hold one.
+        if handler is None or handler_call_details.method == _WATCH:
+            # A watch of health holds no thread; wrapped, it would.
             return handler
         begin = _nothing if handler_call_details.method in self._endless else self._deadlines.begin
         if handler.unary_unary:
+            guarded = _guarded(self._timed(handler.unary_unary, handler_call_details.method), begin)
+            if (pool := getattr(handler.unary_unary, _POOL, None)) is not None:
+                setattr(guarded, _POOL, pool)
             return grpc.unary_unary_rpc_method_handler(
-                _guarded(self._timed(handler.unary_unary, handler_call_details.method), begin),
-                handler.request_deserializer,
-                handler.response_serializer,
+                guarded, handler.request_deserializer, handler.response_serializer
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(

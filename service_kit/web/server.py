@@ -62,9 +62,9 @@ _LEAST_READ_BYTES = 262_144
 _EXTRA_S = 2.0
 #: A connection is idle when its last answer is so old; a younger one may be about to be used again.
 _IDLE_S = 1.0
-#: The server looks after its deadlines once a second, and sees up to a second late when an answer is not read any more:
-#: so everything that is slow is cut within 15 s.
-REQUEST_TIMEOUT_S = 13.0
+#: The server looks after its deadlines once a second, sees up to a second late that an answer is not read any more, and
+#: may be busy: so everything that is slow is cut within 15 s.
+REQUEST_TIMEOUT_S = 11.0
 #: Which connection's request is run.
 _serving: ContextVar[_Channel] = ContextVar("serving")
 #: What an answer's head holds beside its date; with any other header Waitress writes it.
@@ -247,6 +247,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     has_asked = False
     #: Whether nothing is read of it for a moment, since it was refused.
     is_paused = False
+    #: Whether its next request is not run until its last answer is taken.
+    waits_to_be_read = False
     #: Whether its request is one of the few that are answered although load is shed.
     is_spared = False
 
@@ -301,6 +303,24 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
             self.is_paused = True
             self.server.shedding.pause(self)
 
+    def handle_write(self) -> None:
+        super().handle_write()
+        if self.waits_to_be_read and not self.total_outbufs_len and self.connected:
+            with self.requests_lock:
+                if self.waits_to_be_read:
+                    self.waits_to_be_read = False
+                    self.server.add_task(self)
+
+    def must_be_read(self) -> bool:
+        """Whether its next request waits until its last answer is taken: else who never reads has many made and kept.
+
+        The lock is held; `handle_write` goes on with it.
+        """
+        self.waits_to_be_read = True
+        if not self.total_outbufs_len:  # looked at last, since the loop may be sending just now
+            self.waits_to_be_read = False
+        return self.waits_to_be_read
+
     def is_overdue(self, now_s: float) -> str:
         """Why the connection is to be closed now; empty when it may stay."""
         server = self.server
@@ -321,7 +341,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     def is_idle_since(self, before_s: float) -> bool:
         """Whether it is kept for later, and has been since then."""
         is_quiet = not (self.requests or self.request is not None or self.total_outbufs_len)
-        return is_quiet and self.has_asked and self.quiet_since_s < before_s
+        return bool(is_quiet and self.has_asked and self.quiet_since_s < before_s)
 
     def _reads_too_little(self, now_s: float) -> bool:
         left = self.total_outbufs_len
@@ -349,7 +369,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
             super().service()
         finally:
             self.quiet_since_s = time.monotonic()
-            if not self.requests:
+            if not self.requests or self.waits_to_be_read:
                 self.server.shedding.done(self)
             if self.is_spared:
                 self.is_spared = False
@@ -480,7 +500,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
     def add_task(self, channel: _Channel) -> None:
         """Hand a connection's next request to the threads, or refuse it; the connection's lock is held."""
         shedding = self.shedding
-        while channel.requests:
+        while channel.requests and not (channel.total_outbufs_len and channel.must_be_read()):
             request = channel.requests[0]
             if request.error is not None:
                 refusal: Refusal | None = UNREADABLE.get(request.error.code, UNREADABLE[400])

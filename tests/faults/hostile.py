@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -25,6 +28,8 @@ from proto import order_service_pb2_grpc
 SILENT, HEADS, BODIES, DEAF = 50, 50, 50, 50
 GRPC_SILENT, GRPC_DEAF, GRPC_ASKING, GRPC_TRUNKS = 30, 30, 20, 20
 GIVE_UP_S = 30.0
+#: A gRPC client that has not read looks after so long whether it was cut.
+READ_AFTER_S = 14.0
 
 _HEAD = b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: "
 _BODY = (
@@ -62,10 +67,8 @@ class Slow:
         self._send(self._dribble)
 
     def _send(self, data: bytes) -> None:
-        try:
+        with suppress(OSError):  # full, or cut, which is seen elsewhere
             self.socket.send(data)
-        except OSError:  # full, or cut, which is seen elsewhere
-            pass
 
 
 class Asking:
@@ -83,11 +86,20 @@ class Asking:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{self._port}", options)
         self.begun_s = time.monotonic()
         self._call = self._ask(self._channel)
+        self._reader: threading.Thread | None = None
 
     @property
     def is_cut(self) -> bool:
-        """Whether the call is over."""
+        """Whether the call is over, by what is seen when it is read at last: until then nothing tells."""
+        if self._reader is None and time.monotonic() >= self.begun_s + READ_AFTER_S:
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
         return not self._call.is_active()
+
+    def _read(self) -> None:
+        with suppress(grpc.RpcError):
+            for _ in self._call:
+                pass
 
     def close(self) -> None:
         """Give the connection back."""
@@ -109,7 +121,8 @@ class _Once:
         return self._requests.pop()
 
 
-def _reflect(channel: grpc.Channel) -> Any:
+def reflect(channel: grpc.Channel) -> Any:
+    """Ask for what there is, and be ready to ask more."""
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     return reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(_Once(request))
 
@@ -136,7 +149,7 @@ class Crowd:
         for kind, port, first, dribble, count in rows:
             for _ in range(count):
                 self._watch(Slow(kind, port, first, dribble))
-        self._asking = [Asking("gRPC, asks for ever", grpc_port, _reflect) for _ in range(GRPC_ASKING)]
+        self._asking = [Asking("gRPC, asks for ever", grpc_port, reflect) for _ in range(GRPC_ASKING)]
         self._asking += [Asking("gRPC, a trunk that is silent", grpc_port, _trunk) for _ in range(GRPC_TRUNKS)]
         self.cut: dict[str, list[float]] = {}
 
@@ -189,7 +202,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    # The threads of gRPC wait for requests that never come.
-    import os
-
-    os._exit(0)
+    os._exit(0)  # the threads of gRPC wait for requests that never come

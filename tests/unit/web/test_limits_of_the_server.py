@@ -24,6 +24,8 @@ from service_kit.web.socket_loop import PollLoop
 TIMEOUT_S = 1.0
 #: A deadline, and the two looks of the server that may come before it is seen.
 CUT_S = TIMEOUT_S + 3.0
+#: More than the buffers of a connection take.
+SOME = 1_000_000
 
 
 class Gate:
@@ -48,6 +50,7 @@ def gate() -> Iterator[Gate]:
 def app(gate: Gate) -> Flask:
     app = create_base_app(__name__, health=Health())
     app.add_url_rule("/held", view_func=gate.wait)
+    app.add_url_rule("/some", "some", view_func=lambda: "x" * SOME)
     app.add_url_rule("/long", view_func=lambda: "x" * 30_000_000)
     return app
 
@@ -199,6 +202,24 @@ def test_who_does_not_read_the_answer_is_cut(serve: Callable[..., WebServer], dr
                 client.recv(100)
         until(lambda: not server._server.active_channels)  # type: ignore[union-attr]
     assert requests.get(f"http://127.0.0.1:{server.port}/livez", timeout=5).ok
+
+
+def test_the_next_request_of_a_connection_waits_until_its_last_answer_is_read(serve: Callable[..., WebServer]) -> None:
+    server = serve(threads=2)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /some HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        time.sleep(0.5)
+        (channel,) = server._server.active_channels.values()  # type: ignore[union-attr]
+        assert channel.total_outbufs_len <= SOME
+        assert len(channel.requests) >= 15
+        assert not server._server.under_way  # type: ignore[union-attr]
+        received = 0
+        while received < 20 * SOME:
+            received += len(client.recv(1_000_000))
+    assert count_of(server.cut, "does_not_read") == 0
 
 
 def test_a_kept_connection_is_not_cut_between_requests(serve: Callable[..., WebServer]) -> None:
