@@ -6,7 +6,8 @@ installs the requirements into it; later ones do that again only when the requir
 
     python dev.py up            start both services; Ctrl+C stops them
     python dev.py demo          start both with data of their own, and show what they do; --once ends by itself
-    python dev.py test [...]    run the tests; what follows goes to pytest
+    python dev.py test          run all tests, several at a time
+    python dev.py test [...]    run some of them; what follows goes to pytest
     python dev.py lint          check style, types and generated code; --fix repairs what can be repaired
     python dev.py proto         generate the modules in proto/ from the .proto file
     python dev.py openapi       write docs/openapi/ from the running code
@@ -28,7 +29,8 @@ from types import FrameType
 
 from devtools.checks import OPENAPI, PROTO, lint, openapi, proto
 from devtools.demo import DEMO_FOLDER, demo
-from devtools.processes import ROOT, Fault, Progress, Terminated, run, run_module, say
+from devtools.processes import ROOT, Fault, Progress, Terminated, run_module, say
+from devtools.suite import is_whole, run_suite, run_tests
 from devtools.up import up
 from devtools.venv import (
     BENCH_REQUIREMENTS,
@@ -113,7 +115,7 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return run_module(python, "benchmarks", "benchmarks", passed_on)
     if options.command == "torture":
         return run_module(python, "tests/faults", "tests.faults", passed_on)
-    return run([python, "-m", "pytest", *passed_on])
+    return run_suite(python, passed_on) if is_whole(passed_on) else run_tests(python, passed_on)
 
 
 def on_signal(number: int, _frame: FrameType | None) -> None:

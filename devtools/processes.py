@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +48,10 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
 
 
-def run(command: Sequence[str | Path]) -> int:
+def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> int:
     """Run a tool in the project's folder, on our own terminal, and return its exit status."""
-    with subprocess.Popen([str(word) for word in command], cwd=ROOT, env=child_environment()) as child:
+    environment = child_environment() if environment is None else environment
+    with subprocess.Popen([str(word) for word in command], cwd=ROOT, env=environment) as child:
         try:
             status = child.wait()
         except Terminated:

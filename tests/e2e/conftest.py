@@ -37,8 +37,16 @@ _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO |WAR
 T = TypeVar("T")
 
 
-#: Below those that systems give to outgoing connections, which may take a port between its choice and its use.
-_PORTS = range(20_000, 32_000)
+def _ports_of_this_worker() -> range:
+    """Below those that systems give to outgoing connections, which may take a port between its choice and its use.
+
+    A port that somebody has chosen and does not use yet looks free: workers that run side by side share none.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return range(20_000, 32_000)[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+
+
+_PORTS = _ports_of_this_worker()
 _given_ports: set[int] = set()
 
 

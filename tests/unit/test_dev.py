@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import dev
-from devtools import checks, demo, processes, services, up, venv
+from devtools import checks, demo, processes, services, suite, up, venv
 
 
 def test_the_interpreter_of_a_venv_is_where_the_system_puts_it(tmp_path: Path) -> None:
@@ -171,3 +171,57 @@ def test_instances_have_one_store_and_ports_of_their_own(monkeypatch: pytest.Mon
         environment["REQUESTOR_STORE"] == "redis://127.0.0.1:6379/0" for environment in environments if environment
     )
     assert len({service.address.port for service in made[1:3] + made[4:]}) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "whole"),
+    [([], True), (["-q", "--once-more"], True), (["tests/unit"], False), (["-k", "x"], False), (["-q", "-x"], False)],
+)
+def test_arguments_that_choose_no_tests_leave_the_suite_whole(arguments: list[str], whole: bool) -> None:
+    assert suite.is_whole(arguments) is whole
+
+
+REPORT = """<testsuites><testsuite>
+<testcase classname="tests.unit.a" name="good" /><testcase classname="tests.unit.b" name="good" />
+<testcase classname="tests.unit.a" name="bad"><failure message="no" /></testcase>
+<testcase classname="tests.unit.a" name="bad"><error message="nor its end" /></testcase>
+<testcase classname="tests.unit.a" name="broken"><error message="no fixture" /></testcase>
+<testcase classname="tests.unit.a" name="elsewhere"><skipped message="Windows alone" /></testcase>
+</testsuite></testsuites>"""
+
+
+def test_each_test_counts_once_however_often_a_report_names_it() -> None:
+    outcomes = suite.outcomes_of(REPORT)
+    assert suite.counted([outcomes], 61.6) == "1 failed, 2 passed, 1 skipped, 1 error in 62 s"
+    assert suite.is_failed([outcomes])
+
+
+def test_the_last_run_of_a_test_decides() -> None:
+    first = suite.outcomes_of(REPORT)
+    alone = {"tests.faults.c::leaks": "passed"}
+    again = {"tests.unit.a::bad": "passed", "tests.unit.a::broken": "passed"}
+    assert not suite.is_failed([first, alone, again])
+    assert suite.counted([first, alone, again], 5) == "5 passed, 1 skipped, 2 at the second try in 5 s"
+    assert suite.is_failed([first, alone, {**again, "tests.unit.a::bad": "failed"}])
+
+
+def test_a_suite_without_a_test_has_failed() -> None:
+    assert suite.is_failed([{}, {}])
+
+
+def test_a_suite_tells_what_its_tests_did_and_runs_a_failed_one_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = alone: by itself\n", encoding="utf-8")
+    (tmp_path / "test_it.py").write_text(
+        "import pathlib, pytest\n"
+        "def test_good(): pass\n"
+        "def test_late():\n    seen = pathlib.Path('seen')\n    was = seen.exists()\n    seen.touch()\n    assert was\n"
+        "@pytest.mark.alone\ndef test_alone(): pass\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
+    assert suite.run_suite(Path(sys.executable), ["-q", "--once-more"]) == 0
+    told = capfd.readouterr().out
+    assert "1 failed, 1 passed" in told
+    assert told.splitlines()[-1].startswith("3 passed, 1 at the second try in ")
