@@ -21,7 +21,7 @@ PASSED, FAILED, NONE = 0, 1, 5
 #: The worst first.
 OUTCOMES = ("failed", "error", "skipped", "passed")
 
-_ALONE = "alone"
+_ALONE, _LONG = "alone", "long"
 _REPORT = "report.xml"
 
 
@@ -40,7 +40,10 @@ def run_suite(python: Path, arguments: Sequence[str]) -> int:
     began_s = time.monotonic()
     loudness = [word for word in arguments if word != ONCE_MORE]
     side_by_side = ["-n", str(workers(os.cpu_count() or 1)), "--dist", "worksteal"]
-    rounds: list[list[str]] = [[*side_by_side, "-m", f"not {_ALONE}"], ["-m", _ALONE]]
+    rounds: list[list[str]] = [
+        [*side_by_side, "-m", f"not {_ALONE} and not {_LONG}"],
+        ["-m", f"{_ALONE} and not {_LONG}"],
+    ]
     runs: list[Mapping[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, _REPORT)

@@ -64,12 +64,14 @@ def free_port() -> int:
 def eventually(look: Callable[[], T], *, timeout_s: float = 15.0, what: str = "it") -> T:
     """Look again and again until the answer is true; fails with the last answer when the time is over."""
     deadline = time.monotonic() + timeout_s
+    pause_s = 0.02
     while True:
         seen = look()
         if seen:
             return seen
         assert time.monotonic() < deadline, f"{what} did not come within {timeout_s:g} s; last seen: {seen!r}"
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(1.3 * pause_s, 0.1)  # looks cost those whom they look at
 
 
 class Service:
@@ -97,6 +99,17 @@ class Service:
     def log(self) -> str:
         """All that the service has written to stderr, in all its lives."""
         return self._log_path.read_text(encoding="utf-8")
+
+    @property
+    def log_size(self) -> int:
+        """How long the log is, in bytes."""
+        return self._log_path.stat().st_size
+
+    def log_after(self, size: int) -> str:
+        """What was written to stderr since the log was so long."""
+        with self._log_path.open("rb") as log:
+            log.seek(size)
+            return log.read().decode()
 
     @property
     def complaints(self) -> list[str]:

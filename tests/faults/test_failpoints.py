@@ -51,7 +51,7 @@ def test_a_fault_there_loses_and_doubles_nothing(
     service = getattr(running, service_name)
     load = running.start_load()
     eventually(lambda: load.notes_acked >= 10, what="the load")
-    before, deaths = len(service.log), running.deaths[service_name]
+    before, deaths = service.log_size, running.deaths[service_name]
 
     running.arm(service, f"{name}={action}@{HITS.get(name, 3)}")
 
@@ -59,7 +59,7 @@ def test_a_fault_there_loses_and_doubles_nothing(
         load.check()
         if action == "kill":  # the second death; the first was ours
             return running.deaths[service_name] >= deaths + 2
-        return "FailpointError" in service.log[before:]
+        return "FailpointError" in service.log_after(before)
 
     eventually(has_fired, timeout_s=20, what=f"the fault at {name}")
     acknowledged = load.notes_acked

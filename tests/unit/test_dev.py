@@ -212,12 +212,15 @@ def test_a_suite_without_a_test_has_failed() -> None:
 def test_a_suite_tells_what_its_tests_did_and_runs_a_failed_one_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = alone: by itself\n", encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nmarkers =\n  alone: by itself\n  long: for later\n", encoding="utf-8"
+    )
     (tmp_path / "test_it.py").write_text(
         "import pathlib, pytest\n"
         "def test_good(): pass\n"
         "def test_late():\n    seen = pathlib.Path('seen')\n    was = seen.exists()\n    seen.touch()\n    assert was\n"
-        "@pytest.mark.alone\ndef test_alone(): pass\n",
+        "@pytest.mark.alone\ndef test_alone(): pass\n"
+        "@pytest.mark.long\ndef test_for_hours(): raise AssertionError\n",
         encoding="utf-8",
     )
     monkeypatch.setattr(processes, "ROOT", tmp_path)
