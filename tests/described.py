@@ -7,7 +7,6 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
-from openapi_schema_validator import OAS31Validator
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
@@ -53,6 +52,8 @@ def check_described(app: Flask, response: TestResponse) -> None:
     assert response.mimetype in content, f"{where} as {response.mimetype}, which is not described"
     if method == "HEAD" or not response.is_json:
         return
+    from openapi_schema_validator import OAS31Validator  # noqa: PLC0415 - its import may take seconds
+
     described, body = content[response.mimetype], response.get_json()
     OAS31Validator({**described["schema"], "components": document["components"]}).validate(body)
     if response.mimetype == PROBLEM:
