@@ -45,6 +45,7 @@ from processor_app.streams import GROWN, MOVED, StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
+from service_kit.access.opening import open_access
 from service_kit.change import ACTIVE_STATES, Ref
 from service_kit.cleanup import Cleanup
 from service_kit.errors import StartRefused
@@ -109,6 +110,9 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
             "those that share the store."
         )
     folder = folder_beside(settings.store, base_folder=PROJECT_FOLDER)
+    access = open_access(
+        settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower(), is_needed=settings.require_keys
+    )
     hints = hints_of(store)
     holder = instance_id if store.is_shared else ""
     hub = StreamHub(store, holder=holder, hints=hints)
@@ -154,7 +158,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         facts={"store": store.facts, "cleanup": cleanup.facts, "dispatcher": delivery.dispatcher.facts},
     )
     sharing = _sharing(store, hub, members, hints, instance_id)
-    for component in sharing:
+    for component in (*access.components, *sharing):
         health.add(component.name, component.check)
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
@@ -164,6 +168,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         version=VERSION,
         metrics=metrics,
         spans=spans,
+        access=access,
     )
     for blueprint in (
         orders_blueprint,
@@ -188,6 +193,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         PortCheck(port, grpc_port),
         *([spans] if spans else []),
         store,
+        *access.components,
         *secret_files,
         *sharing,
     ]

@@ -90,6 +90,11 @@ class ProcessorSettings:
         secret=True,
         help="What reply links are signed with; without one, a secret is made and kept in a file beside the store.",
     )
+    require_keys: bool = setting(
+        False,
+        parse=flag(),
+        help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
+    )
     one_core: bool = setting(
         True,
         parse=flag(),

@@ -23,6 +23,7 @@ from requestor_app.recovery import Recovery
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
+from service_kit.access.opening import open_access
 from service_kit.change import Ref
 from service_kit.cleanup import Cleanup
 from service_kit.health import Health
@@ -69,6 +70,9 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         settings.otlp_endpoint, service="requestor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
     )
     store = open_store(settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
+    access = open_access(
+        settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower(), is_needed=settings.require_keys
+    )
     hints = hints_of(store)
     tracking = OrderTracking()
     lease = InstanceLease(
@@ -120,6 +124,8 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         },
         facts={"store": store.facts, "cleanup": cleanup.facts},
     )
+    for component in access.components:
+        health.add(component.name, component.check)
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
         __package__ or "requestor_app",
@@ -128,6 +134,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         version=VERSION,
         metrics=metrics,
         spans=spans,
+        access=access,
     )
     app.register_blueprint(orders_blueprint)
     app.register_blueprint(console_blueprint)
@@ -145,6 +152,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
             PortCheck(port),
             *([spans] if spans else []),
             store,
+            *access.components,
             hints,
             lease,
             recovery,
@@ -179,7 +187,7 @@ def _add_metrics(
         supervisor.link_counts,
         labels=["state"],
     )
-    metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
+    metrics.counter("duplicates_refused", "Initiates of orders that were live.", orders.duplicates_refused)
     metrics.counter("inputs_accepted", "Orders, follow-ups and closes of buyers that were kept.", measures.accepted)
     metrics.counter("inputs_relayed", "Follow-ups and closes that the processor has taken.", measures.relayed)
     metrics.counter("inputs_set_aside", "Follow-ups and closes that the processor never takes.", measures.set_aside)

@@ -51,6 +51,11 @@ class RequestorSettings:
     retention_s: float = setting(
         30 * 86_400.0, parse=seconds(1), help="How long an order is kept after its end, in seconds."
     )
+    require_keys: bool = setting(
+        False,
+        parse=flag(),
+        help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
+    )
     one_core: bool = setting(
         True,
         parse=flag(),
