@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from flask import Flask
@@ -25,10 +24,14 @@ class DescribedClient(FlaskClient):
         return response
 
 
-@cache
+#: By service: the apps of a service differ in their settings, which have no place in a document.
+_documents: dict[str, dict[str, Any]] = {}
+
+
 def _document(app: Flask) -> dict[str, Any]:
-    document: dict[str, Any] = FlaskClient(app, app.response_class).get("/openapi.json").get_json()
-    return document
+    if app.import_name not in _documents:
+        _documents[app.import_name] = FlaskClient(app, app.response_class).get("/openapi.json").get_json()
+    return _documents[app.import_name]
 
 
 def check_described(app: Flask, response: TestResponse) -> None:

@@ -91,8 +91,8 @@ def set_aside_in(path: Path) -> int:
 
 def audit(ledger: Ledger, requestor_store: Path, processor_store: Path, processor_log: str) -> Report:
     """Look for what was acknowledged and is missing, for what is there twice, and for histories that differ."""
-    kept = (read_store(store, logs_of=ledger.orders) for store in (requestor_store, processor_store))
-    return audit_kept(ledger, *kept, read_outbox(processor_store), [processor_log])
+    mine, theirs = (read_store(store, logs_of=ledger.orders) for store in (requestor_store, processor_store))
+    return audit_kept(ledger, mine, theirs, read_outbox(processor_store), [processor_log])
 
 
 def audit_kept(

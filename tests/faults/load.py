@@ -183,8 +183,9 @@ class Load:
         numbers = range(first, first + clients)
         #: The first client begins with it.
         self.first_order_id = f"o-{first}-1"
-        own = {"orders": orders // clients, "pause_s": pause_s, "stop": self._stop}
-        self._clients = [Client(arena, seed, n, **own) for n in numbers]
+        self._clients = [
+            Client(arena, seed, n, orders=orders // clients, pause_s=pause_s, stop=self._stop) for n in numbers
+        ]
 
     def start(self) -> None:
         """Begin."""

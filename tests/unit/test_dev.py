@@ -224,6 +224,7 @@ def test_a_suite_tells_what_its_tests_did_and_runs_a_failed_one_once_more(
         encoding="utf-8",
     )
     monkeypatch.setattr(processes, "ROOT", tmp_path)
+    monkeypatch.setattr(suite, "workers", lambda cores: 1)
     assert suite.run_suite(Path(sys.executable), ["-q", "--once-more"]) == 0
     told = capfd.readouterr().out
     assert "1 failed, 1 passed" in told
