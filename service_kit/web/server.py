@@ -18,6 +18,7 @@ from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
 from service_kit.logs import get_logger
 from service_kit.ports import listen_alone
+from service_kit.web.request_head import RequestParser
 from service_kit.web.socket_loop import SWEEP_S, make_loop
 from service_kit.web.workers import LONG_WAIT_S, Workers
 
@@ -177,6 +178,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     """One connection; knows since when it has been receiving its current request."""
 
     task_class = _Task
+    parser_class = RequestParser
     receiving_since_s = 0.0
 
     def __init__(self, server: _Server, *args: Any, **options: Any) -> None:
