@@ -86,7 +86,7 @@ def bearer(token: str) -> dict[str, str]:
 
 def _body_of(world: World, route: Route, known: Mapping[str, str]) -> dict[str, Any] | None:
     """A body that is fine: the documented example, about what is known."""
-    consoles = {
+    consoles: dict[str, dict[str, Any]] = {
         "followup": {"order_req_id": "A1", "audience": ["s1"], "message": {"message": "hello", "message_type": "text"}},
         "complete": {"order_req_id": known["order_req_id"]},
         "cancel": {"order_req_id": known["order_req_id"]},
@@ -192,7 +192,7 @@ def test_a_call_without_a_good_key_is_refused_by_every_route(world: World) -> No
         world.access.add(new.key)
     world.access.revoke(revoked.key.key_id, 5)
     wrong = good.token[:-1] + ("a" if good.token[-1] != "a" else "b")
-    no_key = [{}]
+    no_key: list[dict[str, str]] = [{}]
     malformed = [{"Authorization": text} for text in ("", "Bearer", "Bearer ", "Basic eDp5", good.token, "Bearer,x")]
     bad = [bearer(token) for token in (wrong, expired.token, revoked.token, "x", "oc_a_b", good.token + " x")]
     for route in closed_routes_of(world):

@@ -101,7 +101,7 @@ def test_secrets_are_compared_in_constant_time_and_unknown_keys_as_well(
         return hmac_compare(left, right)
 
     hmac_compare = hmac.compare_digest
-    monkeypatch.setattr(keyring_module.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     keyring.verify(new.token)
     for token in (new.token[:-1], "oc_nobody000000_x", ""):
         fault_of(keyring, token)
@@ -115,9 +115,14 @@ def test_a_new_key_is_good_at_once_and_strangers_do_not_read_the_store_each_time
     keyring = Keyring(store, every_s=60)
     new = kept(store)
     assert keyring.verify(new.token).tenant == "acme"
-    looks = []
+    looks: list[int] = []
     version = store.version
-    monkeypatch.setattr(store, "version", lambda: looks.append(1) or version())
+
+    def look() -> int:
+        looks.append(1)
+        return version()
+
+    monkeypatch.setattr(store, "version", look)
     for number in range(200):
         fault_of(keyring, f"oc_nobody{number:06}_x")
     assert 0 < len(looks) <= keyring_module.STRANGERS
