@@ -11,6 +11,7 @@ from requestor_app.exposure import refusals, tls_of, warnings
 from requestor_app.processor_probe import ProbeFailed, ask_processor
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from service_kit.commands import examinations
+from service_kit.commands.calling import shown_key
 from service_kit.commands.doctor import Patient
 from service_kit.errors import StartRefused
 from service_kit.findings import Finding, fault, fine, note
@@ -39,7 +40,7 @@ def requestor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_settings, RequestorSettings, PREFIX, environ),
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
-            partial(examinations.examine_ports, [port], TITLE, port),
+            partial(examinations.examine_ports, [port], TITLE, port, shown_key("requestor", environ)),
             partial(examinations.examine_exposure, refusals(settings), warnings(settings)),
             partial(examinations.examine_tls, partial(tls_of, settings)),
             partial(examinations.examine_sharing, settings.store, processor_store, f"{PREFIX}_STORE"),
