@@ -36,6 +36,7 @@ from service_kit.web.refusals import (
     Refusal,
     request_id_of,
 )
+from service_kit.web.request_head import RequestParser
 from service_kit.web.shedding import BUSY, SPARED, Shedding, glance
 from service_kit.web.socket_loop import SWEEP_S, make_loop
 from service_kit.web.workers import LONG_WAIT_S, Workers
@@ -242,6 +243,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
 
     task_class = _Task
     error_task_class = _ErrorTask
+    parser_class = RequestParser
     receiving_since_s = 0.0
     #: Whether a whole request has ever come.
     has_asked = False
@@ -317,8 +319,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
         The lock is held; `handle_write` goes on with it.
         """
         self.waits_to_be_read = True
-        if not self.total_outbufs_len:  # looked at last, since the loop may be sending just now
-            self.waits_to_be_read = False
+        # Looked at last, since the loop may be sending just now.
+        self.waits_to_be_read = bool(self.total_outbufs_len)
         return self.waits_to_be_read
 
     def is_overdue(self, now_s: float) -> str:

@@ -2,7 +2,7 @@
 
 A request that waits for the store leaves its thread to the next one, as a greenlet (`service_kit.waiting`). So one
 thread does nearly all of the work under load, and no time goes into changes of thread; another one joins in when it is
-held up, by something that lets nobody else run in it, or when many requests wait.
+held up, by something that lets nobody else run in it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from service_kit.waiting import wait_by
 
 _log = get_logger(__name__)
 
-#: Another thread joins in when more requests than this wait for each thread that is at work,
-CROWD = 8
-#: or when the first of them has waited for so long, in seconds.
+#: Another thread joins in when the first of those that wait has waited for so long, in seconds,
 LONG_WAIT_S = 0.005
+#: and no thread at work has taken anything up in so many looks, for each of them. While they get on, one more would help
+#: nobody: they share one interpreter with the loop, whose turn would come the more seldom.
+HELD_UP_LOOKS = 2
 
 
 class Task(Protocol):
@@ -47,9 +48,11 @@ class Workers:
     def __init__(self, count: int, *, gathers: bool = True) -> None:
         self._tasks: deque[Task] = deque()
         self._workers = [_Worker(self._tasks, number) for number in range(count)]
-        self._crowd = CROWD if gathers else 0
+        #: So many threads are at work whenever there is something to do.
+        self._usual = 1 if gathers else count
         self._first: Task | None = None
         self._first_since = 0.0
+        self._held_looks = 0
 
     @property
     def queue_depth(self) -> int:
@@ -68,7 +71,7 @@ class Workers:
         else:
             self._tasks.append(task)
         at_work = sum(not worker.is_idle for worker in self._workers)
-        if not at_work or len(self._tasks) > self._crowd * at_work:
+        if at_work < self._usual:
             self._wake_one()
 
     def relieve(self, now: float) -> bool:
@@ -78,7 +81,12 @@ class Workers:
             self._first, self._first_since = first, now
         elif first is not None and now - self._first_since >= LONG_WAIT_S:
             self._first_since = now
-            self._wake_one()
+            at_work = [worker for worker in self._workers if not worker.is_idle]
+            moved = [worker.has_moved() for worker in at_work]
+            self._held_looks = 0 if any(moved) else self._held_looks + 1
+            if len(at_work) < self._usual or self._held_looks >= HELD_UP_LOOKS * len(at_work):
+                self._held_looks = 0
+                self._wake_one()
         return first is not None
 
     def _wake_one(self) -> None:
@@ -114,7 +122,14 @@ class _Worker:
         self._hub = getcurrent()
         self._has_ended = False
         self.is_idle = False
+        #: How often it has taken something up, and how often when that was last looked at.
+        self._steps = self._seen_steps = 0
         self.thread = threading.Thread(target=self._run, name=f"web-{number}", daemon=True)
+
+    def has_moved(self) -> bool:
+        """Whether it has taken anything up since this was asked last."""
+        before, self._seen_steps = self._seen_steps, self._steps
+        return before != self._steps
 
     def wake(self) -> None:
         """Make the thread look for tasks."""
@@ -134,6 +149,7 @@ class _Worker:
     def _serve(self) -> None:
         while True:
             word = self._next_word()
+            self._steps += 1
             if word is False:
                 self._has_ended = True
                 return
