@@ -427,7 +427,9 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
         for channel in shedding.turn():
             channel.is_paused = False
             self.loop.watch(channel)
-        return LONG_WAIT_S if workers.relieve(time.monotonic()) or shedding.has_paused else SWEEP_S
+        return (
+            LONG_WAIT_S if workers.relieve(time.monotonic(), is_busy=self._is_busy) or shedding.has_paused else SWEEP_S
+        )
 
     def _wake_loop(self, call: Callable[[], None] | None = None) -> None:
         with self._trigger_lock:
