@@ -348,7 +348,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     def _reads_too_little(self, now_s: float) -> bool:
         left = self.total_outbufs_len
         if self._unread_since_s is not None and self._unread - left < _LEAST_READ_BYTES:
-            return now_s - self._unread_since_s > self.server.request_timeout_s
+            return bool(now_s - self._unread_since_s > self.server.request_timeout_s)
         self._unread_since_s, self._unread = now_s, left
         return False
 
