@@ -15,6 +15,9 @@ from service_kit.measures import Histogram
 
 log = get_logger(__name__)
 
+#: Stands for a message whose bytes are none. gRPC would write a traceback to the log for each, as its caller likes.
+_UNREADABLE = object()
+
 #: The status of each class; a subclass without an entry takes its parent's.
 STATUS_OF: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.ServiceError: grpc.StatusCode.INTERNAL,
@@ -60,19 +63,20 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
         handler = continuation(handler_call_details)
         if handler is None:
             return None
+        read = _tolerant(handler.request_deserializer)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 _guarded(self._timed(handler.unary_unary, handler_call_details.method)),
-                handler.request_deserializer,
+                read,
                 handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+                _guarded_stream(handler.unary_stream), read, handler.response_serializer
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer
+                _guarded_stream(_reading(handler.stream_stream)), read, handler.response_serializer
             )
         return handler
 
@@ -95,10 +99,31 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
         return call
 
 
+def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    def read(content: bytes) -> Any:
+        try:
+            return deserialize(content)
+        except Exception:  # noqa: BLE001  # whatever protobuf thinks of it
+            return _UNREADABLE
+
+    return None if deserialize is None else read
+
+
+def _checked(request: Any) -> Any:
+    if request is _UNREADABLE:
+        raise errors.MalformedInput("The message cannot be read.")
+    return request
+
+
+def _reading(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
+    """A call that takes a stream of messages; reading one that is none raises `MalformedInput`."""
+    return lambda requests, context: behaviour(map(_checked, requests), context)
+
+
 def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            return behaviour(request, context)
+            return behaviour(_checked(request), context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             _abort(error, context)
 
@@ -108,7 +133,7 @@ def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 def _guarded_stream(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
     def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            yield from behaviour(request, context)
+            yield from behaviour(_checked(request), context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             _abort(error, context)
 

@@ -19,6 +19,7 @@ from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 from service_kit.logs import get_logger
 from service_kit.ports import listen_alone
 from service_kit.web.socket_loop import SWEEP_S, make_loop
+from service_kit.web.strict_requests import ProblemTask, StrictParser
 from service_kit.web.workers import LONG_WAIT_S, Workers
 
 _log = get_logger(__name__)
@@ -177,6 +178,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     """One connection; knows since when it has been receiving its current request."""
 
     task_class = _Task
+    error_task_class = ProblemTask
+    parser_class = StrictParser
     receiving_since_s = 0.0
 
     def __init__(self, server: _Server, *args: Any, **options: Any) -> None:
