@@ -31,6 +31,7 @@ MAX_TOKEN = 2**63 - 1
 _UNSEEN = r"\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
 _UNSEEN_CHARACTERS = re.compile(f"[{_UNSEEN}]")
 # C0 and C1 controls but tab, line feed and carriage return; and lone surrogates, which no encoding carries.
+TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"  # the same, as JSON Schema writes it
 _FORBIDDEN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # What could end a header or begin another one, in any program on the way.
 _FORBIDDEN_HEADER = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_UNSEEN}]")

@@ -96,7 +96,16 @@ class FollowUpSchema(StrictSchema):
         required=True,
         metadata={"minItems": 1, "maxItems": rules.MAX_AUDIENCE, "examples": [["seller1", "seller2"]]},
     )
-    message = fields.Nested(MessageSchema, required=True)
+    message = fields.Nested(
+        MessageSchema,
+        required=True,
+        metadata={
+            "anyOf": [
+                {"properties": {"message": {"pattern": r"\S"}}, "required": ["message"]},
+                {"properties": {"urls": {"minItems": 1}}, "required": ["urls"]},
+            ]
+        },
+    )
 
 
 class FollowedUpSchema(AnswerSchema):

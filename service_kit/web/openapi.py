@@ -20,6 +20,7 @@ from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
 from service_kit.errors import InvalidInput, MalformedInput, ServiceError
+from service_kit.rules import ID_PATTERN
 from service_kit.web.console.blueprint import NAME as CONSOLE
 from service_kit.web.glossary import GLOSSARY
 from service_kit.web.problems import (
@@ -57,6 +58,7 @@ class PathParameter:
 
     description: str
     example: str
+    pattern: str = f"^{ID_PATTERN.pattern}$"
 
 
 #: The words that both services use in their paths. The examples fit those of the bodies.
@@ -66,7 +68,7 @@ PATH_PARAMETERS: Mapping[str, PathParameter] = {
     "delivery_id": PathParameter(
         "The delivery, as the list of deliveries names it.", "d1a2109c68c0-14a423f7704ca665e666"
     ),
-    "token": PathParameter("The signed part of a reply link.", "WzE3…"),
+    "token": PathParameter("The signed part of a reply link.", "WzE3NjQ.c2lnbmVk", "^[A-Za-z0-9._-]+$"),
 }
 
 
@@ -219,8 +221,12 @@ def _document_operation(described: Operation, rule: Rule, operation_id: str, abo
     elif described.form is not None:
         document["requestBody"] = {"required": True, "content": {_FORM: {"schema": described.form}}}
     answers = {str(status): _answer(described, text) for status, text in described.answers.items()}
+    problems = _document_problems(described)
+    for status, answer in answers.items():
+        # What the server itself refuses it answers with a problem document, also where a view answers with a page.
+        answer["content"] = problems.get(status, {}).get("content", {}) | answer["content"]
     first = {str(described.status): _answer(described, described.summary)}
-    document["responses"] = first | dict(sorted((_document_problems(described) | answers).items()))
+    document["responses"] = first | dict(sorted((problems | answers).items()))
     return document
 
 
@@ -230,6 +236,7 @@ def _path_parameter(name: str, converter: str | None) -> dict[str, Any]:
     known = PATH_PARAMETERS.get(name)
     if known is not None:
         parameter |= {"description": known.description, "example": known.example}
+        parameter["schema"] = {**schema, "pattern": known.pattern}
     return parameter
 
 
@@ -250,9 +257,9 @@ _RETRY_HEADER = {"Retry-After": {"description": "When to send it again, in secon
 
 def _document_problems(described: Operation) -> dict[str, Any]:
     """One answer for each status that the errors of the operation have, with each error as an example."""
-    errors = list(described.errors)
+    errors = [MalformedInput, *described.errors]
     if described.body is not None:
-        errors += [MalformedInput, TooLarge, UnsupportedMediaType, InvalidInput]
+        errors += [TooLarge, UnsupportedMediaType, InvalidInput]
     elif described.query is not None:
         errors.append(InvalidInput)
     errors.append(ServiceError)

@@ -16,7 +16,7 @@ from flask import request
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, missing, validate, validates_schema
 
 from service_kit.errors import FieldError, InvalidInput
-from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
+from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, TEXT_PATTERN, text_fault, url_fault
 from service_kit.times import parse_rfc3339
 from service_kit.web.json_body import read_json_object
 from service_kit.web.problems import invalid_input, json_pointer
@@ -109,7 +109,8 @@ class TextField(CheckedText):
                 return "must not be empty" if min_length == 1 else f"must be at least {min_length} characters long"
             return text_fault(text, max_length)
 
-        shown = {"maxLength": max_length} | ({"minLength": min_length} if min_length else {})
+        shown: dict[str, Any] = {"maxLength": max_length, "pattern": TEXT_PATTERN}
+        shown |= {"minLength": min_length} if min_length else {}
         super().__init__(fault, metadata=shown | kwargs.pop("metadata", {}), **kwargs)
 
 
@@ -143,7 +144,8 @@ class IdListField(fields.List[str]):
             if (found := fault(ids)) is not None:
                 raise ValidationError(found)
 
-        super().__init__(IdField(), validate=check, **kwargs)
+        shown = {"uniqueItems": True} | kwargs.pop("metadata", {})
+        super().__init__(IdField(), validate=check, metadata=shown, **kwargs)
         self._list_fault = fault
 
     def deserialize(
