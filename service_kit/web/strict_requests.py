@@ -22,6 +22,7 @@ from waitress.utilities import BadRequest, Error  # type: ignore[import-untyped]
 from service_kit.errors import MalformedInput, ServiceError
 from service_kit.logs import get_logger
 from service_kit.web.problems import PROBLEM_TYPE, TooLarge, problem_document
+from service_kit.web.request_head import RequestParser
 
 #: More fields than any client or proxy sends.
 MAX_HEADER_FIELDS = 100
@@ -53,8 +54,8 @@ class Refusal(Error):  # type: ignore[misc] # Waitress has no types
         self.reason = status.phrase
 
 
-class StrictParser(HTTPRequestParser):  # type: ignore[misc] # Waitress has no types
-    """Waitress's parser behind checks of its own."""
+class StrictParser(RequestParser):
+    """The parser of all requests, behind checks of its own."""
 
     #: Waitress logs it of every request that fails, also of one that has none.
     path = ""
@@ -77,18 +78,23 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc] # Waitress has no t
 
     def parse_header(self, header_plus: bytes) -> None:
         """Read the head of the request."""
-        self.error = self._fault_of(header_plus)
-        if self.error is not None:
-            return
-        try:
-            super().parse_header(header_plus)
-        except ValueError:  # a length of thousands of digits, a URL with half an IPv6 address
-            raise ParsingError("cannot be read") from None
-        self.error = self._fault_of_fields(header_plus)
+        # In a usual head nothing can be understood in two ways, but for the Host.
+        if not self._read_usual(header_plus):
+            self.error = self._fault_of(header_plus)
+            if self.error is None:
+                self._read_unusual(header_plus)
+        if self.error is None:
+            self.error = self._fault_of_fields(header_plus)
         if self.error is not None:
             self.body_rcv, self.content_length = None, 0
         elif self.chunked:
             self.body_rcv = StrictChunks(self.body_rcv.getbuf())
+
+    def _read_unusual(self, head: bytes) -> None:
+        try:
+            HTTPRequestParser.parse_header(self, head)
+        except ValueError:  # a length of thousands of digits, a URL with half an IPv6 address
+            raise ParsingError("cannot be read") from None
 
     def _fault_of(self, head: bytes) -> Refusal | None:
         """What is wrong with a head before its fields are read."""
@@ -111,6 +117,8 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc] # Waitress has no t
     def _fault_of_fields(self, head: bytes) -> Refusal | None:
         """What is wrong with the fields of a head that Waitress could read."""
         fields = self.headers
+        if len(fields) > MAX_HEADER_FIELDS:
+            return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many header fields.")
         if not _HOST.fullmatch(fields.get("HOST", "" if self.version == "1.0" else "none at all")):
             return Refusal(HTTPStatus.BAD_REQUEST, "The request needs one Host field with a name.")
         if self.chunked or "TRANSFER_ENCODING" in fields:
