@@ -41,5 +41,5 @@ def _require_json(content_type: str | None) -> None:
     media_type, options = parse_options_header(content_type)
     if media_type.lower() != "application/json":
         raise UnsupportedMediaType("The body must be sent as application/json.")
-    if options.get("charset", "utf-8").lower() != "utf-8":
+    if options.get("charset", "utf-8").lower() != "utf-8" or (content_type or "").lower().count("charset") > 1:
         raise UnsupportedMediaType("The body must be sent in UTF-8.")

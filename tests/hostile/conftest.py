@@ -18,7 +18,7 @@ def hostile_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
 
 
 @pytest.fixture(scope="module")
-def processor(hostile_services: Services) -> Service:
+def live_processor(hostile_services: Services) -> Service:
     """A running processor."""
     made = hostile_services.processor()
     made.start()
@@ -26,7 +26,7 @@ def processor(hostile_services: Services) -> Service:
 
 
 @pytest.fixture(scope="module")
-def requestor(hostile_services: Services, processor: Service) -> Service:
+def live_requestor(hostile_services: Services, live_processor: Service) -> Service:
     """A running requestor, connected to the processor."""
     made = hostile_services.requestor()
     made.start()

@@ -15,6 +15,6 @@ COUNT = 2_000
 
 @pytest.mark.parametrize("which", ["requestor", "processor"])
 def test_every_answer_is_one_that_the_document_describes(which: str, request: pytest.FixtureRequest) -> None:
-    service: Service = request.getfixturevalue(which)
+    service: Service = request.getfixturevalue(f"live_{which}")
     outcome = run(service, COUNT // 2, seed=8, examples=20)
     assert outcome.calls >= COUNT // 2

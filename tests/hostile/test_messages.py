@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 COUNT = 2_000
 
 
-def test_mutated_messages_and_frames_harm_nobody(processor: Service, requestor: Service) -> None:
-    outcome = run(processor, requestor, COUNT, seed=8, warm_up=500)
+def test_mutated_messages_and_frames_harm_nobody(live_processor: Service, live_requestor: Service) -> None:
+    outcome = run(live_processor, live_requestor, COUNT, seed=8, warm_up=500)
     print(outcome)
     assert outcome.sent == COUNT + 500
     # The attack has bitten: some was taken, some refused by the rules, some no message at all.

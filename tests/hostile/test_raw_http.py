@@ -111,7 +111,7 @@ def is_sound_problem(body: bytes, status: int) -> bool:
 
 @pytest.mark.parametrize("which", ["requestor", "processor"])
 def test_every_case_is_answered_as_it_must_be(which: str, request: pytest.FixtureRequest) -> None:
-    service: Service = request.getfixturevalue(which)
+    service: Service = request.getfixturevalue(f"live_{which}")
     assert len(CASES) >= 200
     faults = [check(service, case, f"hidden-{number}") for number, case in enumerate(CASES)]
     assert "\n".join(fault for fault in faults if fault) == ""
@@ -123,8 +123,8 @@ def test_every_case_is_answered_as_it_must_be(which: str, request: pytest.Fixtur
     assert [line for line in service.log.splitlines() if " ERROR " in line or "Traceback" in line] == []
 
 
-def test_what_never_ends_is_cut_by_the_deadline(processor: Service) -> None:
-    port = int(processor.settings["PROCESSOR_PORT"])
+def test_what_never_ends_is_cut_by_the_deadline(live_processor: Service) -> None:
+    port = int(live_processor.settings["PROCESSOR_PORT"])
     waiting = [case for case in CASES if case.end == WAITING]
     begun_s = time.monotonic()
     wires = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in waiting]
@@ -135,4 +135,4 @@ def test_what_never_ends_is_cut_by_the_deadline(processor: Service) -> None:
             pass
         wire.close()
     assert time.monotonic() - begun_s < 25
-    eventually(lambda: requests.get(f"{processor.url}/livez", timeout=5).status_code == 200, what="an answer")
+    eventually(lambda: requests.get(f"{live_processor.url}/livez", timeout=5).status_code == 200, what="an answer")
