@@ -136,7 +136,9 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
                 if message.acks:
                     self._hub.acknowledge(outlet, [(messages.ref_of(ack), ack.seq) for ack in message.acks])
         except (InvalidInput, MalformedInput) as error:
-            log.warning("Cut a trunk that sent what no requestor sends", action="trunk.cut", reason=messages.detail_of(error))
+            log.warning(
+                "Cut a trunk that sent what no requestor sends", action="trunk.cut", reason=messages.detail_of(error)
+            )
             context.cancel()
         except grpc.RpcError as error:
             log.debug("A trunk's call ended", action="trunk.call_ended", reason=type(error).__name__)

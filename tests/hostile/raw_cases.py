@@ -75,11 +75,28 @@ def _transfer_codings() -> Iterator[RawCase]:
     body = b"0\r\n\r\n" + HIDDEN
     for coding in (
         *(b"identity", b"gzip", b"gzip, chunked", b"chunked, gzip", b"chunked, chunked", b"chunked,identity"),
-        *(b"xchunked", b"chunkedx", b"chunked;q=1", b'"chunked"', b",chunked", b"chunked,", b"chun ked", b"chunked\xa0"),
+        *(
+            b"xchunked",
+            b"chunkedx",
+            b"chunked;q=1",
+            b'"chunked"',
+            b",chunked",
+            b"chunked,",
+            b"chun ked",
+            b"chunked\xa0",
+        ),
         *(b"compress", b"deflate", b"trailers", b"cow", b"\x85chunked", b"chunked, ,chunked"),
     ):
         yield RawCase(f"TE {coding!r}", _post(b"Transfer-Encoding: " + coding, body=body), (501,))
-    for coding in (b"\x0bchunked", b"chunked\x0c", b"chunked\x00", b"\x00chunked", b"chu\x01nked", b"chunked\n", b"\nchunked"):
+    for coding in (
+        b"\x0bchunked",
+        b"chunked\x0c",
+        b"chunked\x00",
+        b"\x00chunked",
+        b"chu\x01nked",
+        b"chunked\n",
+        b"\nchunked",
+    ):
         yield RawCase(f"TE {coding!r}", _post(b"Transfer-Encoding: " + coding, body=body), (400,))
     for field in (
         *(b"Transfer-Encoding : chunked", b" Transfer-Encoding: chunked", b"\tTransfer-Encoding: chunked"),
@@ -119,8 +136,36 @@ def _content_lengths() -> Iterator[RawCase]:
 
 def _chunks() -> Iterator[RawCase]:
     for size in (
-        *(b"g", b"", b"-1", b"+5", b"0x5", b" 5", b"5 ", b"\t5", b"5\t", b"5\n", b"\n5", b"5\r", b"5\x00", b"\x005", b"5.0"),
-        *(b"FFFFFFFFF", b"000000005", b"5,", b"5;", b"5; ", b"5;=b", b"5;a=", b'5;a="', b'5;a="b', b"5;a\n", b"5;a=\x00"),
+        *(
+            b"g",
+            b"",
+            b"-1",
+            b"+5",
+            b"0x5",
+            b" 5",
+            b"5 ",
+            b"\t5",
+            b"5\t",
+            b"5\n",
+            b"\n5",
+            b"5\r",
+            b"5\x00",
+            b"\x005",
+            b"5.0",
+        ),
+        *(
+            b"FFFFFFFFF",
+            b"000000005",
+            b"5,",
+            b"5;",
+            b"5; ",
+            b"5;=b",
+            b"5;a=",
+            b'5;a="',
+            b'5;a="b',
+            b"5;a\n",
+            b"5;a=\x00",
+        ),
         *(b"5;a=b\n", b'5;a="\n"', b"5;\xff", b"5 5", b"5;" + b"a" * 600, b"\xc2\xb5", b"5;a b", b"5;a=b c", b"five"),
     ):
         name = f"chunk size {size[:12]!r} of {len(size)}"
@@ -129,12 +174,29 @@ def _chunks() -> Iterator[RawCase]:
         *(b"3\r\nhello\r\n0\r\n\r\n", b"4\r\nhello\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhello\n0\r\n\r\n"),
         *(b"5\r\nhello\r0\r\n\r\n", b"5\r\nhello\r\n\r\n0\r\n\r\n", b"5\nhello\r\n0\r\n\r\n", b"5\r\nhelloXX0\r\n\r\n"),
         *(b"0\r\nX y\r\n\r\n", b"0\r\nX: \x00\r\n\r\n", b"0\r\n X: y\r\n\r\n", b"0\r\nX: y\n\r\n", b"0\r\n: y\r\n\r\n"),
-        *(b"0\r\nGET /livez HTTP/1.1\r\n\r\n", b"0\r\n" + b"X: y\r\n" * 3_000 + b"\r\n", b"0\r\nX: " + b"y" * 9_000 + b"\r\n\r\n"),
+        *(
+            b"0\r\nGET /livez HTTP/1.1\r\n\r\n",
+            b"0\r\n" + b"X: y\r\n" * 3_000 + b"\r\n",
+            b"0\r\nX: " + b"y" * 9_000 + b"\r\n\r\n",
+        ),
     ):
-        yield RawCase(f"chunks {body[:30]!r} of {len(body)}", _chunked(body + HIDDEN), (400,), may_be_cut=len(body) > 8_000)
+        yield RawCase(
+            f"chunks {body[:30]!r} of {len(body)}", _chunked(body + HIDDEN), (400,), may_be_cut=len(body) > 8_000
+        )
     for body in (
-        *(_HELLO, b"0\r\n\r\n", b"5;a\r\nhello\r\n0\r\n\r\n", b"5;a=b\r\nhello\r\n0\r\n\r\n", b'5;a="b c";d\r\nhello\r\n0\r\n\r\n'),
-        *(b"05\r\nhello\r\n00\r\n\r\n", b"5 ;a\r\nhello\r\n0\r\n\r\n", b"0\r\nX: y\r\nZ:\r\n\r\n", b"a\r\n0123456789\r\n0\r\n\r\n"),
+        *(
+            _HELLO,
+            b"0\r\n\r\n",
+            b"5;a\r\nhello\r\n0\r\n\r\n",
+            b"5;a=b\r\nhello\r\n0\r\n\r\n",
+            b'5;a="b c";d\r\nhello\r\n0\r\n\r\n',
+        ),
+        *(
+            b"05\r\nhello\r\n00\r\n\r\n",
+            b"5 ;a\r\nhello\r\n0\r\n\r\n",
+            b"0\r\nX: y\r\nZ:\r\n\r\n",
+            b"a\r\n0123456789\r\n0\r\n\r\n",
+        ),
     ):
         yield RawCase(f"good chunks {body!r}", _chunked(body), (405,), KEPT)
     yield RawCase("chunks that never end", _chunked(b"FFFFFFFF\r\nhello"), (), WAITING)
@@ -148,10 +210,34 @@ def _request_lines() -> Iterator[RawCase]:
     for line in (
         *(b"GET /livez", b"GET /livez ", b"GET", b"GET ", b"/livez", b"GET  /livez HTTP/1.1", b"GET /livez  HTTP/1.1"),
         *(b"GET /livez HTTP/1.1 ", b"GET /livez HTTP/1.1\t", b"GET\t/livez HTTP/1.1", b"GET /livez\tHTTP/1.1"),
-        *(b"GET /livez HTTP/1.1\x0b", b"GET /livez HTTP/1.1 x", b"GET /livez http/1.1", b"GET /livez HTTP/1", b"GET /livez HTTP/"),
-        *(b"GET /livez HTTP/1.10", b"GET /livez HTTP/01.1", b"GET /livez HTTP/1.1.1", b"GET /livez HTTP/a.b", b"GET /livez XTTP/1.1"),
-        *(b"GET /livez HTTP /1.1", b"GET /livez HTTP/1,1", b"GET /li vez HTTP/1.1", b"get /livez HTTP/1.1", b"Get /livez HTTP/1.1"),
-        *(b"G\x00ET /livez HTTP/1.1", b"GE(T /livez HTTP/1.1", b"GET\xa0/livez HTTP/1.1", b"\xffGET /livez HTTP/1.1", b"{} HTTP/1.1"),
+        *(
+            b"GET /livez HTTP/1.1\x0b",
+            b"GET /livez HTTP/1.1 x",
+            b"GET /livez http/1.1",
+            b"GET /livez HTTP/1",
+            b"GET /livez HTTP/",
+        ),
+        *(
+            b"GET /livez HTTP/1.10",
+            b"GET /livez HTTP/01.1",
+            b"GET /livez HTTP/1.1.1",
+            b"GET /livez HTTP/a.b",
+            b"GET /livez XTTP/1.1",
+        ),
+        *(
+            b"GET /livez HTTP /1.1",
+            b"GET /livez HTTP/1,1",
+            b"GET /li vez HTTP/1.1",
+            b"get /livez HTTP/1.1",
+            b"Get /livez HTTP/1.1",
+        ),
+        *(
+            b"G\x00ET /livez HTTP/1.1",
+            b"GE(T /livez HTTP/1.1",
+            b"GET\xa0/livez HTTP/1.1",
+            b"\xffGET /livez HTTP/1.1",
+            b"{} HTTP/1.1",
+        ),
         *(b" GET /livez HTTP/1.1", b"\tGET /livez HTTP/1.1", b"\x0bGET /livez HTTP/1.1", b"\x00GET /livez HTTP/1.1"),
         *(b"GET /livez HTTP/1.1\r", b"GET /livez\nHTTP/1.1", b"GET /livez HTTP/1.1\nX: y", b"GET\r/livez HTTP/1.1"),
     ):
@@ -172,10 +258,46 @@ def _request_lines() -> Iterator[RawCase]:
 
 def _targets() -> Iterator[RawCase]:
     for target in (
-        *(b"livez", b"//livez", b"http://a//livez", b"?a", b"*", b"a:443", b"a.example:443", b"http://", b"http:///livez", b"http://[::1/livez", b"http:/livez"),
-        *(b"ftp://a/livez", b"file:///etc/passwd", b"javascript:alert(1)", b"http://u:p@a/livez", b"http://a b/livez", b"#a"),
-        *(b"/livez#a", b"/livez\x00", b"/livez\x7f", b"/livez\xff", "/l\u0131vez".encode(), b"/livez\x1b[2J", b"http://a?b/c"),
-        *(b"/livez%", b"/livez%1", b"/livez%zz", b"/livez%00", b"/livez%0d%0aX:y", b"/livez%2f", b"/livez%2F..", b"/x%5clivez"),
+        *(
+            b"livez",
+            b"//livez",
+            b"http://a//livez",
+            b"?a",
+            b"*",
+            b"a:443",
+            b"a.example:443",
+            b"http://",
+            b"http:///livez",
+            b"http://[::1/livez",
+            b"http:/livez",
+        ),
+        *(
+            b"ftp://a/livez",
+            b"file:///etc/passwd",
+            b"javascript:alert(1)",
+            b"http://u:p@a/livez",
+            b"http://a b/livez",
+            b"#a",
+        ),
+        *(
+            b"/livez#a",
+            b"/livez\x00",
+            b"/livez\x7f",
+            b"/livez\xff",
+            "/l\u0131vez".encode(),
+            b"/livez\x1b[2J",
+            b"http://a?b/c",
+        ),
+        *(
+            b"/livez%",
+            b"/livez%1",
+            b"/livez%zz",
+            b"/livez%00",
+            b"/livez%0d%0aX:y",
+            b"/livez%2f",
+            b"/livez%2F..",
+            b"/x%5clivez",
+        ),
         *(b"/%2e%2e%2flivez", b"/livez%7f", b"/livez%1b", b"/livez%09", b"/api/v1/orders/a%2fevents"),
     ):
         yield RawCase(f"target {target!r}", _get(target=target), (400,))
@@ -184,7 +306,15 @@ def _targets() -> Iterator[RawCase]:
         *(b"/livez%20", b"/..%c0%af..", b"/livez%25%32%66", b"/" + b"a" * 30_000, b"/livez\\", b"/%E2%80%AElivez"),
     ):
         yield RawCase(f"target {target[:30]!r}", _get(target=target), (404,), KEPT)
-    for target in (b"/livez/", b"/livez?", b"/livez?a=%00", b"/livez?a=%zz", b"/liv%65z", b"http://b/livez", b"https://b:99/livez?x"):
+    for target in (
+        b"/livez/",
+        b"/livez?",
+        b"/livez?a=%00",
+        b"/livez?a=%zz",
+        b"/liv%65z",
+        b"http://b/livez",
+        b"https://b:99/livez?x",
+    ):
         yield RawCase(f"target {target!r}", _get(target=target), (200,), KEPT)
     yield RawCase("target of 40,000 characters", _get(target=b"/" + b"a" * 40_000), (431,), may_be_cut=True)
     yield RawCase("a host to connect to", _get(method=b"CONNECT", target=b"a:443"), (400,))
@@ -193,16 +323,65 @@ def _targets() -> Iterator[RawCase]:
 
 def _header_fields() -> Iterator[RawCase]:
     for field in (
-        *(b"no colon", b": no name", b"a b: c", b"a\t: c", b"a : c", b"(a): c", b"a\x00: c", b"a: \x00", b"a: b\x00c", b"a: \x7f"),
-        *(b"a: \x1b[2J", b"a: b\rc", b"a: b\nc", b"a: b\x0bc", b"a: \x08", b"\xc3\xa4: b", b"a: b\r\n c", b"a: b\r\n\tc", b"a: b\r\n "),
+        *(
+            b"no colon",
+            b": no name",
+            b"a b: c",
+            b"a\t: c",
+            b"a : c",
+            b"(a): c",
+            b"a\x00: c",
+            b"a: \x00",
+            b"a: b\x00c",
+            b"a: \x7f",
+        ),
+        *(
+            b"a: \x1b[2J",
+            b"a: b\rc",
+            b"a: b\nc",
+            b"a: b\x0bc",
+            b"a: \x08",
+            b"\xc3\xa4: b",
+            b"a: b\r\n c",
+            b"a: b\r\n\tc",
+            b"a: b\r\n ",
+        ),
         *(b'"a": b', b"a,b: c", b"a/b: c", b"{a}: b", b"a=b: c", b"\x01: a"),
     ):
         yield RawCase(f"header field {field!r}", _get(b"Host: a", field), (400,))
     for field in (
-        *(b"a:", b"a: ", b"a:b", b"a:\tb\t", b"a: \xff\xfe", b"a: b\tc", b"a_b: c", b"!#$%&'*+-.^`|~1: a", b"Range: bytes=0-0"),
-        *(b"If-None-Match: *", b"Upgrade: h2c", b"Upgrade: websocket", b"Connection: upgrade", b"TE: trailers", b"Cookie: " + b"a=b; " * 900),
-        *(b"X-HTTP-Method-Override: DELETE", b"X-Forwarded-For: \xff", b"Forwarded: for=x", b"X-Original-URL: /metrics"),
-        *(b"Connection: content-length", b"Proxy: http://x", b"Trailer: Content-Length", b"traceparent: \xff", b"X-Request-ID: <b>"),
+        *(
+            b"a:",
+            b"a: ",
+            b"a:b",
+            b"a:\tb\t",
+            b"a: \xff\xfe",
+            b"a: b\tc",
+            b"a_b: c",
+            b"!#$%&'*+-.^`|~1: a",
+            b"Range: bytes=0-0",
+        ),
+        *(
+            b"If-None-Match: *",
+            b"Upgrade: h2c",
+            b"Upgrade: websocket",
+            b"Connection: upgrade",
+            b"TE: trailers",
+            b"Cookie: " + b"a=b; " * 900,
+        ),
+        *(
+            b"X-HTTP-Method-Override: DELETE",
+            b"X-Forwarded-For: \xff",
+            b"Forwarded: for=x",
+            b"X-Original-URL: /metrics",
+        ),
+        *(
+            b"Connection: content-length",
+            b"Proxy: http://x",
+            b"Trailer: Content-Length",
+            b"traceparent: \xff",
+            b"X-Request-ID: <b>",
+        ),
     ):
         yield RawCase(f"good field {field[:40]!r}", _get(b"Host: a", field), (200,), KEPT)
     yield RawCase("10,000 fields", _get(b"Host: a", *[b"a:b"] * 10_000), (431,), may_be_cut=True)
@@ -213,12 +392,29 @@ def _header_fields() -> Iterator[RawCase]:
     yield RawCase("a field of 30,000 bytes", _get(b"Host: a", b"a: " + b"b" * 30_000), (200,), KEPT)
     yield RawCase("a name of 40,000 bytes", _get(b"Host: a", b"a" * 40_000 + b": b"), (431,), may_be_cut=True)
     yield RawCase("a close", _get(b"Host: a", b"Connection: close"), (200,))
-    yield RawCase("an upgrade to h2c", _get(b"Host: a", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c"), (200,), KEPT)
+    yield RawCase(
+        "an upgrade to h2c", _get(b"Host: a", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c"), (200,), KEPT
+    )
 
 
 def _hosts() -> Iterator[RawCase]:
     for host in (
-        *(b"a b", b"a/b", b"a@b", b"a:b", b"a:1:2", b"a,b", b"a, a", b"http://a", b"a?b", b"a#b", b"[::1", b"::1", b"<a>", b"a:123456"),
+        *(
+            b"a b",
+            b"a/b",
+            b"a@b",
+            b"a:b",
+            b"a:1:2",
+            b"a,b",
+            b"a, a",
+            b"http://a",
+            b"a?b",
+            b"a#b",
+            b"[::1",
+            b"::1",
+            b"<a>",
+            b"a:123456",
+        ),
         *("ä".encode(), b"a\\b", b"a;b", b"'", b"a" * 300),
     ):
         yield RawCase(f"host {host[:20]!r}", _get(b"Host: " + host), (400,))
@@ -234,7 +430,9 @@ def _hosts() -> Iterator[RawCase]:
 def _expectations() -> Iterator[RawCase]:
     expect = b"Expect: 100-continue"
     yield RawCase("expects to continue, and does", _post(expect, b"Content-Length: 5", body=b"hello"), (100, 405), KEPT)
-    yield RawCase("expects to continue, with chunks", _post(expect, b"Transfer-Encoding: chunked", body=_HELLO), (100, 405), KEPT)
+    yield RawCase(
+        "expects to continue, with chunks", _post(expect, b"Transfer-Encoding: chunked", body=_HELLO), (100, 405), KEPT
+    )
     yield RawCase("expects to continue and says nothing", _post(expect, b"Content-Length: 5"), (100,), WAITING)
     yield RawCase("expects to continue without a body", _get(b"Host: a", expect), (200,), KEPT)
     yield RawCase("expects to continue without a body, twice", _get(b"Host: a", expect) * 2, (200, 200), KEPT)

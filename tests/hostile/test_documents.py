@@ -201,7 +201,13 @@ def test_a_sellers_name_may_be_in_any_script(processor_client: FlaskClient) -> N
         *("limit=1&limit=2", "limit=1&LIMIT=2&zebra=1", "zebra=1", "limit=", "limit=0", "limit=1001", "limit=-1"),
         *("limit=1e2", "limit=0x10", "limit=1_0", "limit=%201", "limit=%D9%A1", "limit=9" + "9" * 30, "limit[]=1"),
         *("limit=1%00", "cursor=", "cursor=zebra", "cursor=" + "z" * 1_025, "cursor=%00", "cursor=%FF", "state=zebra"),
-        *("state=live&state=live", "session_id=%E2%80%AE", "session_id=a%00", "session_id=" + "z" * 129, "limit=1;zebra=2"),
+        *(
+            "state=live&state=live",
+            "session_id=%E2%80%AE",
+            "session_id=a%00",
+            "session_id=" + "z" * 129,
+            "limit=1;zebra=2",
+        ),
         "&".join(f"zebra{number}=1" for number in range(1_000)),
     ],
     ids=lambda query: query[:40],
@@ -238,7 +244,9 @@ def test_a_key_of_a_repeated_call_keeps_the_rule_of_ids(requestor_client: FlaskC
     assert requestor_client.get("/api/v1/orders/A1").get_json()["notes_count"] == 0
 
 
-@pytest.mark.parametrize("name", ["X-Request-ID", "traceparent", "tracestate", "X-Forwarded-For", "Accept", "Accept-Language"])
+@pytest.mark.parametrize(
+    "name", ["X-Request-ID", "traceparent", "tracestate", "X-Forwarded-For", "Accept", "Accept-Language"]
+)
 @pytest.mark.parametrize("value", ["zebra<b>", "z" * 5_000, "\u00e9zebra", "00 zebra-1-1", "a\tb zebra", "%00%0d%0a"])
 def test_other_headers_are_passed_over(requestor_client: FlaskClient, name: str, value: str) -> None:
     answer = requestor_client.get("/livez", headers={name: value})
@@ -276,8 +284,14 @@ FORMS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "parts that never end": ({"data": b"--x\r\nContent-Disposition: form-data", "content_type": PARTS}, (422,)),
     "parts without a border": ({"data": b"zebra", "content_type": "multipart/form-data"}, (400, 422)),
     "a file": ({"data": {"answer": (io.BytesIO(b"accepted"), "zebra.txt")}}, (422,)),
-    "gzip": ({"data": gzip.compress(b"answer=accepted"), "content_type": FORM, "headers": {"Content-Encoding": "gzip"}}, (400,)),
-    "gzip, not true": ({"data": b"answer=accepted", "content_type": FORM, "headers": {"Content-Encoding": "gzip"}}, (400,)),
+    "gzip": (
+        {"data": gzip.compress(b"answer=accepted"), "content_type": FORM, "headers": {"Content-Encoding": "gzip"}},
+        (400,),
+    ),
+    "gzip, not true": (
+        {"data": b"answer=accepted", "content_type": FORM, "headers": {"Content-Encoding": "gzip"}},
+        (400,),
+    ),
 }
 
 
@@ -290,6 +304,7 @@ def test_a_form_that_is_none_answers_nothing(
     assert answer.status_code in statuses
     kinds = [entry.kind for entry in processor.orders.events(Ref("default", "A1"), after=0, limit=10)]
     assert ("seller_replied" in kinds) is (answer.status_code == 303)
+
 
 def test_details_are_shown_on_one_line_each_and_in_one_direction(
     processor_client: FlaskClient, reply_path: str
