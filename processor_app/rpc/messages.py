@@ -35,7 +35,6 @@ from service_kit.errors import (
 from service_kit.origin import origin_from_peer
 from service_kit.strict_json import parse_json_object
 
-
 #: What one message may carry, all its parts counted. A requestor's is about 64 KB, and a part has 20 bytes or more.
 MAX_PARTS = 10_000
 MAX_NUMBER = 2**63 - 1

@@ -1,4 +1,4 @@
-"""Secrets that are planted wherever a service meets one come out nowhere: not in logs, answers, figures, pages or mail."""
+"""Secrets that are planted wherever a service meets one come out nowhere: in no log, answer, figure, page or mail."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class _Hook(http.server.BaseHTTPRequestHandler):
 
     calls = 0
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         _Hook.calls += 1
         answer = secret("receiver's answer")
         said = f"{answer} {self.path}".encode()

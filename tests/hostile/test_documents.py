@@ -106,8 +106,9 @@ def test_to_compare_a_good_body_is_taken(requestor_client: FlaskClient, headers:
 TOO_LONG = "z" * 129
 FIELDS = {
     **{f"order_req_id {bad!a}"[:60]: {"order_req_id": bad} for bad in (
-        *("", " A1", "A1 ", "A 1", "A\x00", "A\t", "A\n", "A/1", "../A", "A%31", "A\u202e1", "\u2066A", "A\u200b", "\ufeffA"),
-        *("Ａ１", "А1", "é", "A\u0301", "A\u2028", "A\x7f", "A\x85", "A'", 'A"', "<A>", "A;", TOO_LONG, 1, None, True, [], {}),
+        *("", " A1", "A1 ", "A 1", "A\x00", "A\t", "A\n", "A/1", "../A", "A%31", "A\u202e1", "\u2066A", "A\u200b"),
+        *("\ufeffA", "Ａ１", "А1", "é", "A\u0301", "A\u2028", "A\x7f", "A\x85", "A'", 'A"', "<A>", "A;", TOO_LONG, 1),
+        *(None, True, [], {}),
     )},
     "another session's form": {"session_id": ["s1"]},
     "an unknown channel": {"notification_type": "sms"},
@@ -221,8 +222,8 @@ def test_a_query_that_breaks_a_rule_is_refused(requestor_client: FlaskClient, qu
 @pytest.mark.parametrize(
     "part",
     [
-        *("zebra", "..", "%2e%2e", "a%2Fb", "a%00", "%E2%80%AE", "%FF", "a%0d%0aX:%20zebra", "z" * 10_000, "a b", "a;b"),
-        *("A1%20", "%41%31%00", "a%5Cb", "{A1}", "*", "A1%3Ftoken=9"),
+        *("zebra", "..", "%2e%2e", "a%2Fb", "a%00", "%E2%80%AE", "%FF", "a%0d%0aX:%20zebra", "z" * 10_000, "a b"),
+        *("a;b", "A1%20", "%41%31%00", "a%5Cb", "{A1}", "*", "A1%3Ftoken=9"),
     ],
 )  # fmt: skip
 def test_a_path_names_an_order_or_nothing(requestor_client: FlaskClient, part: str) -> None:
