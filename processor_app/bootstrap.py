@@ -32,6 +32,7 @@ from processor_app.delivery.routes import RouteFinder
 from processor_app.delivery.smtp import SmtpCarrier
 from processor_app.delivery.webhook import WebhookChannel
 from processor_app.domain import OrderState
+from processor_app.exposure import grpc_port_of, refusals, tls_of
 from processor_app.measures import InputMeasures
 from processor_app.orders import Orders
 from processor_app.overview import Overview
@@ -45,20 +46,23 @@ from processor_app.streams import GROWN, MOVED, StreamHub
 from processor_app.watch import StallWatch
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
+from service_kit.access.opening import open_access
 from service_kit.change import ACTIVE_STATES, Ref
 from service_kit.cleanup import Cleanup
 from service_kit.errors import StartRefused
+from service_kit.exposure import refuse
 from service_kit.health import Health
 from service_kit.hints import Hints
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Component, Lifecycle
 from service_kit.members import Members
-from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
+from service_kit.metrics import Metrics, add_common_metrics, add_gate_metrics, add_order_metrics, add_outbox_metrics
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.rpc.options import Pulse
+from service_kit.rpc.peers import PeerInterceptor
 from service_kit.rpc.probe import LoopbackProbe
-from service_kit.rpc.server import GrpcServer
+from service_kit.rpc.server import GrpcServer, TlsDoor
 from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
@@ -97,7 +101,11 @@ class Processor:
 
 
 def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | None = None) -> Processor:
-    """Make and connect all parts. ``channels`` take the place of those that the settings describe."""
+    """Make and connect all parts. ``channels`` take the place of those that the settings describe.
+
+    Raises `StartRefused` when others could reach what is not protected.
+    """
+    refuse(refusals(settings))
     instance_id = f"processor-{uuid.uuid4().hex[:12]}"
     spans = open_spans(
         settings.otlp_endpoint, service="processor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
@@ -109,6 +117,9 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
             "those that share the store."
         )
     folder = folder_beside(settings.store, base_folder=PROJECT_FOLDER)
+    access = open_access(
+        settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower(), is_needed=settings.require_keys
+    )
     hints = hints_of(store)
     holder = instance_id if store.is_shared else ""
     hub = StreamHub(store, holder=holder, hints=hints)
@@ -127,16 +138,8 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     pulse = Pulse(settings.keepalive_ms)
     servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=pulse.heartbeat_s)
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    grpc_port = WantedPort(settings.host, settings.grpc_port, f"{PREFIX}_GRPC_PORT")
-    grpc_server = GrpcServer(
-        *grpc_port,
-        add_services=[partial(order_service_pb2_grpc.add_OrderServiceServicer_to_server, servicer)],
-        service_names=[wire.DESCRIPTOR.services_by_name["OrderService"].full_name],
-        keepalive_ms=settings.keepalive_ms,
-        max_threads=MAX_THREADS,
-        before_stop=servicer.announce_stop,
-    )
-    probe = LoopbackProbe(lambda: f"{settings.host}:{grpc_server.port}")
+    grpc_server = _grpc_server(settings, servicer)
+    probe = LoopbackProbe(grpc_server.probe_call)
     watch = StallWatch(hub, silence_s=pulse.silence_s, every_s=pulse.watch_s)
     cleanup = Cleanup(
         lambda limit: orders.prune(settings.retention_s, limit) + delivery.sellers.prune(settings.retention_s, limit),
@@ -154,7 +157,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         facts={"store": store.facts, "cleanup": cleanup.facts, "dispatcher": delivery.dispatcher.facts},
     )
     sharing = _sharing(store, hub, members, hints, instance_id)
-    for component in sharing:
+    for component in (*access.components, *sharing):
         health.add(component.name, component.check)
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
@@ -164,6 +167,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         version=VERSION,
         metrics=metrics,
         spans=spans,
+        access=access,
     )
     for blueprint in (
         orders_blueprint,
@@ -178,16 +182,18 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions |= {"overview": overview, "samples": sampler, "polls": PollAnswers()}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
-    web = WebServer(app, *port, gathers=not store.is_shared)
+    web = WebServer(app, *port, gathers=not store.is_shared, trusted_proxies=settings.trusted_proxies)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
+    add_gate_metrics(metrics, web.gate.refused)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=DeliveryState, to_be_sent=(DeliveryState.WAITING, *ACTIVE_STATES))
     _add_metrics(metrics, orders.measures, delivery, hub, grpc_server)
     secret_files = [] if settings.link_secret else [secret_file]
     before: list[Component] = [
-        PortCheck(port, grpc_port),
+        PortCheck(port, grpc_port_of(settings)),
         *([spans] if spans else []),
         store,
+        *access.components,
         *secret_files,
         *sharing,
     ]
@@ -204,6 +210,19 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         grpc_server=grpc_server,
         web=web,
         lifecycle=lifecycle,
+    )
+
+
+def _grpc_server(settings: ProcessorSettings, servicer: OrderServicer) -> GrpcServer:
+    files = tls_of(settings)
+    return GrpcServer(
+        *grpc_port_of(settings),
+        add_services=[partial(order_service_pb2_grpc.add_OrderServiceServicer_to_server, servicer)],
+        service_names=[wire.DESCRIPTOR.services_by_name["OrderService"].full_name],
+        keepalive_ms=settings.keepalive_ms,
+        max_threads=MAX_THREADS,
+        before_stop=servicer.announce_stop,
+        door=TlsDoor(files, PeerInterceptor(settings.tls_peers)) if files else None,
     )
 
 
@@ -317,6 +336,12 @@ def _add_metrics(
         inputs.trunk_times,
     )
     metrics.histogram("rpc_duration_seconds", "Time of each unary gRPC call.", grpc_server.call_times)
+    metrics.counter("grpc_peers_refused", "gRPC calls of peers that are not allowed.", grpc_server.refused_peers)
+    metrics.gauge(
+        "grpc_certificate_expiry_timestamp_seconds",
+        "When the gRPC server's certificate ends; 0 without TLS.",
+        grpc_server.certificate_expires_at_s,
+    )
     measures, dispatcher = delivery.measures, delivery.dispatcher
     metrics.counter("delivery_attempts", "Attempts by what became of them.", measures.attempts)
     metrics.histogram("delivery_attempt_duration_seconds", "Time of each attempt.", measures.attempt_times)

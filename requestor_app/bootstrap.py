@@ -12,6 +12,7 @@ from flask import Flask
 from requestor_app.api.orders import blueprint as orders_blueprint
 from requestor_app.console.views import blueprint as console_blueprint
 from requestor_app.domain import SET_ASIDE, OrderState
+from requestor_app.exposure import refusals, tls_of
 from requestor_app.measures import RequestorMeasures
 from requestor_app.orders import OUTBOX, Orders
 from requestor_app.outbox_limit import OutboxLimit
@@ -23,12 +24,14 @@ from requestor_app.recovery import Recovery
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from requestor_app.supervisor import Supervisor
 from requestor_app.tracking import OrderTracking
+from service_kit.access.opening import open_access
 from service_kit.change import Ref
 from service_kit.cleanup import Cleanup
+from service_kit.exposure import refuse
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
-from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
+from service_kit.metrics import Metrics, add_common_metrics, add_gate_metrics, add_order_metrics, add_outbox_metrics
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.samples import Sampler
@@ -63,12 +66,17 @@ class Requestor:
 
 
 def build_requestor(settings: RequestorSettings) -> Requestor:
-    """Make and connect all parts."""
+    """Make and connect all parts. Raises `StartRefused` when others could reach what is not protected."""
+    refuse(refusals(settings))
+    tls = tls_of(settings)
     instance_id = f"requestor-{uuid.uuid4().hex[:12]}"
     spans = open_spans(
         settings.otlp_endpoint, service="requestor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
     )
     store = open_store(settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
+    access = open_access(
+        settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower(), is_needed=settings.require_keys
+    )
     hints = hints_of(store)
     tracking = OrderTracking()
     lease = InstanceLease(
@@ -103,6 +111,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
             version=VERSION,
             keepalive_ms=settings.keepalive_ms,
             name="trunk" if number == 1 else f"trunk-{number}",
+            tls=tls,
         )
         for number, link in enumerate(supervisor.links, start=1)
     ]
@@ -120,6 +129,8 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         },
         facts={"store": store.facts, "cleanup": cleanup.facts},
     )
+    for component in access.components:
+        health.add(component.name, component.check)
     metrics = Metrics(PREFIX.lower())
     app = create_base_app(
         __package__ or "requestor_app",
@@ -128,6 +139,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         version=VERSION,
         metrics=metrics,
         spans=spans,
+        access=access,
     )
     app.register_blueprint(orders_blueprint)
     app.register_blueprint(console_blueprint)
@@ -135,8 +147,9 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     sampler = Sampler(overview.sample)
     app.extensions |= {"orders": orders, "overview": overview, "samples": sampler, "polls": PollAnswers()}
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    web = WebServer(app, *port, gathers=not store.is_shared)
+    web = WebServer(app, *port, gathers=not store.is_shared, trusted_proxies=settings.trusted_proxies)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
+    add_gate_metrics(metrics, web.gate.refused)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=("pending", SET_ASIDE), to_be_sent=("pending",))
     _add_metrics(metrics, measures, orders, tracking, supervisor)
@@ -145,6 +158,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
             PortCheck(port),
             *([spans] if spans else []),
             store,
+            *access.components,
             hints,
             lease,
             recovery,
@@ -179,7 +193,7 @@ def _add_metrics(
         supervisor.link_counts,
         labels=["state"],
     )
-    metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
+    metrics.counter("duplicates_refused", "Initiates of orders that were live.", orders.duplicates_refused)
     metrics.counter("inputs_accepted", "Orders, follow-ups and closes of buyers that were kept.", measures.accepted)
     metrics.counter("inputs_relayed", "Follow-ups and closes that the processor has taken.", measures.relayed)
     metrics.counter("inputs_set_aside", "Follow-ups and closes that the processor never takes.", measures.set_aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service_kit.networks import IpNetwork, networks
 from service_kit.settings import (
     choice,
     comma_list,
@@ -39,6 +40,11 @@ class RequestorSettings:
         parse=comma_list("127.0.0.1:50052"),
         help="The processors' gRPC addresses; streams are spread over all of them, which must share one store.",
     )
+    tls_cert: str = setting(
+        "", parse=text(), help="The certificate (PEM) that the requestor shows to processors; read at each connect."
+    )
+    tls_key: str = setting("", parse=text(), help="The key (PEM) of that certificate.")
+    tls_ca: str = setting("", parse=text(), help="The authorities (PEM) whose certificates processors must show.")
     lease_s: float = setting(
         15.0, parse=seconds(3, 3600), help="How long the instance may act without renewing its lease, in seconds."
     )
@@ -50,6 +56,17 @@ class RequestorSettings:
     )
     retention_s: float = setting(
         30 * 86_400.0, parse=seconds(1), help="How long an order is kept after its end, in seconds."
+    )
+    require_keys: bool = setting(
+        False,
+        parse=flag(),
+        help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
+    )
+    trusted_proxies: tuple[IpNetwork, ...] = setting(
+        (),
+        parse=networks("127.0.0.1/32,10.1.0.0/16"),
+        help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
+        "client's address is the last one of X-Forwarded-For.",
     )
     one_core: bool = setting(
         True,

@@ -9,6 +9,8 @@ _MASK = "***"
 _URL_LOGIN = re.compile(r"(://)[^\s/?#@\"'<>]+@")
 # The token of a reply link: whoever has it can answer in the seller's name.
 _REPLY_LINK = re.compile(r"(/reply/)[^\s\"'<>?#&,;)\]}\\]+")
+# An API key: what names it may be read.
+_API_KEY = re.compile(r"(\boc_[a-z0-9]{6,16}_)[A-Za-z0-9]{6,}")
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]+")
 # What an Authorization header says, with its name and without it.
 _BEARER = re.compile(r"\b([Bb]earer )[A-Za-z0-9._~+/=-]{6,}")
@@ -26,6 +28,8 @@ def masked(text: str) -> str:
         text = _REPLY_LINK.sub(rf"\1{_MASK}", _URL_LOGIN.sub(rf"\1{_MASK}@", text))
     if "whsec_" in text:
         text = _WEBHOOK_SECRET.sub(f"whsec_{_MASK}", text)
+    if "oc_" in text:
+        text = _API_KEY.sub(rf"\1{_MASK}", text)
     if "earer " in text:
         text = _BEARER.sub(rf"\1{_MASK}", text)
     if "uthorization" in text:

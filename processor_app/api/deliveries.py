@@ -9,9 +9,10 @@ from flask import Blueprint, current_app
 from processor_app.api import answers, schemas
 from processor_app.delivery.deliveries import Deliveries
 from processor_app.delivery.lifecycle import DeliveryNotFound, DeliveryNotRetryable
-from service_kit.change import DEFAULT_TENANT
+from service_kit.access.model import Scope
 from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.storage.contract import MessageFilter
+from service_kit.web.guard import current_principal
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import load_optional_body, load_query
 
@@ -31,6 +32,7 @@ def _deliveries() -> Deliveries:
     query=schemas.DeliveryQuerySchema,
     answer=schemas.DeliveryListSchema,
     errors=(StoreUnavailable,),
+    scope=Scope.OPERATE,
 )
 def list_deliveries() -> dict[str, Any]:
     """Answer one page of deliveries, newest first."""
@@ -38,7 +40,7 @@ def list_deliveries() -> dict[str, Any]:
     page = _deliveries().page(_filter(query), cursor=query["cursor"], limit=query["limit"])
     return {
         "deliveries": [answers.delivery(ref, delivery) for ref, delivery in page.deliveries],
-        "states": _deliveries().counts(),
+        "states": _deliveries().counts(current_principal().tenant),
         "next_cursor": page.next_cursor,
     }
 
@@ -48,10 +50,11 @@ def list_deliveries() -> dict[str, Any]:
     summary="Send a delivery again, now",
     answer=schemas.DeliverySchema,
     errors=(DeliveryNotFound, DeliveryNotRetryable, StoreUnavailable, StoreFull),
+    scope=Scope.OPERATE,
 )
 def retry(delivery_id: str) -> dict[str, Any]:
     """Answer the delivery, which is pending again with a whole schedule of retries before it."""
-    return answers.delivery(*_deliveries().retry(DEFAULT_TENANT, delivery_id))
+    return answers.delivery(*_deliveries().retry(current_principal().tenant, delivery_id))
 
 
 @blueprint.post("/retry")
@@ -61,6 +64,7 @@ def retry(delivery_id: str) -> dict[str, Any]:
     body_required=False,
     answer=schemas.RetriedSchema,
     errors=(StoreUnavailable, StoreFull),
+    scope=Scope.OPERATE,
 )
 def retry_all() -> dict[str, Any]:
     """Answer how many are pending again."""
@@ -76,7 +80,7 @@ def retry_all() -> dict[str, Any]:
 def _filter(wanted: dict[str, Any]) -> MessageFilter:
     times = {f"{name}_ms": wanted[name] for name in ("created_from", "created_before") if name in wanted}
     return MessageFilter(
-        DEFAULT_TENANT,
+        current_principal().tenant,
         states=(wanted["state"],) if "state" in wanted else (),
         address=wanted.get("seller_id"),
         key=wanted.get("order_req_id"),

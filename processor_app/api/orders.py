@@ -10,8 +10,10 @@ from flask import Blueprint, current_app
 from processor_app.api import answers, schemas
 from processor_app.domain import Answer, Close, IdTaken, OrderFinished, OrderNotFound, OrderState, Reply
 from processor_app.orders import Orders
-from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.access.model import Forbidden, Scope
+from service_kit.change import Ref
 from service_kit.errors import StoreFull, StoreUnavailable
+from service_kit.web.guard import current_principal
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import EventsQuerySchema, load_body, load_optional_body, load_query
 
@@ -28,18 +30,23 @@ def _orders() -> Orders:
 
 
 def _ref(order_req_id: str) -> Ref:
-    return Ref(DEFAULT_TENANT, order_req_id)
+    return Ref(current_principal().tenant, order_req_id)
 
 
 @blueprint.get("")
 @operation(
-    summary="List orders", query=schemas.OrderQuerySchema, answer=schemas.OrderListSchema, errors=(StoreUnavailable,)
+    summary="List orders",
+    query=schemas.OrderQuerySchema,
+    answer=schemas.OrderListSchema,
+    errors=(StoreUnavailable,),
+    scope=Scope.ORDERS_READ,
 )
 def list_orders() -> dict[str, Any]:
     """Answer one page of orders, newest first."""
     query = load_query(_ORDER_QUERY)
+    tenant = current_principal().tenant
     page = _orders().page(
-        DEFAULT_TENANT,
+        tenant,
         states=[query["state"]] if "state" in query else (),
         session_id=query.get("session_id"),
         cursor=query["cursor"],
@@ -47,14 +54,19 @@ def list_orders() -> dict[str, Any]:
     )
     return {
         "orders": [answers.order(o, is_stream_open=_orders().has_open_stream(o.ref)) for o in page.orders],
-        "states": _orders().counts(DEFAULT_TENANT),
-        "open_streams": _orders().open_streams,
+        "states": _orders().counts(tenant),
+        "open_streams": _orders().open_streams(tenant),
         "next_cursor": page.next_cursor,
     }
 
 
 @blueprint.get("/<order_req_id>")
-@operation(summary="Show an order", answer=schemas.OrderSchema, errors=(OrderNotFound, StoreUnavailable))
+@operation(
+    summary="Show an order",
+    answer=schemas.OrderSchema,
+    errors=(OrderNotFound, StoreUnavailable),
+    scope=Scope.ORDERS_READ,
+)
 def show_order(order_req_id: str) -> dict[str, Any]:
     """Answer the order and whether its stream is open."""
     order = _orders().get(_ref(order_req_id))
@@ -67,6 +79,7 @@ def show_order(order_req_id: str) -> dict[str, Any]:
     query=EventsQuerySchema,
     answer=schemas.EventListSchema,
     errors=(OrderNotFound, StoreUnavailable),
+    scope=Scope.ORDERS_READ,
 )
 def order_events(order_req_id: str) -> dict[str, Any]:
     """Answer the events above ``after``, oldest first."""
@@ -81,10 +94,13 @@ def order_events(order_req_id: str) -> dict[str, Any]:
     body=schemas.ReplySchema,
     answer=schemas.RepliedSchema,
     errors=(OrderNotFound, OrderFinished, IdTaken, StoreUnavailable, StoreFull),
+    scope=Scope.REPLIES_WRITE,
 )
 def reply(order_req_id: str) -> dict[str, Any]:
     """Answer 200 when the reply is on disk; it travels to the buyer as an event."""
     data = load_body(_REPLY)
+    if current_principal().seller_id not in (None, data["seller_id"]):
+        raise Forbidden("This key answers in the name of another seller.")
     reply_id = data.get("reply_id") or uuid.uuid4().hex
     _orders().reply(
         Reply(
@@ -111,6 +127,7 @@ def reply(order_req_id: str) -> dict[str, Any]:
     body_required=False,
     answer=schemas.CompletedSchema,
     errors=(OrderNotFound, OrderFinished, StoreUnavailable, StoreFull),
+    scope=Scope.ORDERS_WRITE,
 )
 def complete(order_req_id: str) -> dict[str, Any]:
     """Answer 200 when the completion is on disk; repeating it changes nothing."""

@@ -9,9 +9,10 @@ from flask import Blueprint, current_app
 from processor_app.api import answers, schemas
 from processor_app.delivery.directory import SellerDirectory
 from processor_app.delivery.sellers import NoWebhook, SellerNotFound, SellerWish
-from service_kit.change import DEFAULT_TENANT
+from service_kit.access.model import Scope
 from service_kit.errors import FieldError, InvalidInput, StoreFull, StoreUnavailable
 from service_kit.rules import ID_PATTERN, ID_RULE
+from service_kit.web.guard import current_principal
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import EventsQuerySchema, ListQuerySchema, load_body, load_query
 
@@ -27,19 +28,30 @@ def _directory() -> SellerDirectory:
 
 
 @blueprint.get("")
-@operation(summary="List sellers", query=ListQuerySchema, answer=schemas.SellerListSchema, errors=(StoreUnavailable,))
+@operation(
+    summary="List sellers",
+    query=ListQuerySchema,
+    answer=schemas.SellerListSchema,
+    errors=(StoreUnavailable,),
+    scope=Scope.SELLERS_WRITE,
+)
 def list_sellers() -> dict[str, Any]:
     """Answer one page of sellers, newest first."""
     query = load_query(_LIST_QUERY)
-    page = _directory().page(DEFAULT_TENANT, cursor=query["cursor"], limit=query["limit"])
+    page = _directory().page(current_principal().tenant, cursor=query["cursor"], limit=query["limit"])
     return {"sellers": [answers.seller(entry) for entry in page.entries], "next_cursor": page.next_cursor}
 
 
 @blueprint.get("/<seller_id>")
-@operation(summary="Show a seller", answer=schemas.SellerSchema, errors=(SellerNotFound, StoreUnavailable))
+@operation(
+    summary="Show a seller",
+    answer=schemas.SellerSchema,
+    errors=(SellerNotFound, StoreUnavailable),
+    scope=Scope.SELLERS_WRITE,
+)
 def show_seller(seller_id: str) -> dict[str, Any]:
     """Answer the seller's entry without its secrets."""
-    return answers.seller(_directory().get(DEFAULT_TENANT, seller_id))
+    return answers.seller(_directory().get(current_principal().tenant, seller_id))
 
 
 @blueprint.put("/<seller_id>")
@@ -48,6 +60,7 @@ def show_seller(seller_id: str) -> dict[str, Any]:
     body=schemas.SellerWishSchema,
     answer=schemas.SellerPutSchema,
     errors=(StoreUnavailable, StoreFull),
+    scope=Scope.SELLERS_WRITE,
 )
 def put_seller(seller_id: str) -> dict[str, Any]:
     """Answer the entry once it is on disk, and the webhook's secret if the URL is a new one."""
@@ -61,7 +74,7 @@ def put_seller(seller_id: str) -> dict[str, Any]:
         channels=tuple(sorted(set(data["channels"]))),
         language=data["language"],
     )
-    entry, secret = _directory().put(DEFAULT_TENANT, seller_id, wish)
+    entry, secret = _directory().put(current_principal().tenant, seller_id, wish)
     return answers.seller(entry) if secret is None else {**answers.seller(entry), "webhook_secret": secret}
 
 
@@ -70,10 +83,11 @@ def put_seller(seller_id: str) -> dict[str, Any]:
     summary="Remove a seller",
     answer=schemas.SellerRemovedSchema,
     errors=(SellerNotFound, StoreUnavailable, StoreFull),
+    scope=Scope.SELLERS_WRITE,
 )
 def remove_seller(seller_id: str) -> dict[str, Any]:
     """Answer 200 when the entry is gone; what is still to be sent to the seller waits from its next attempt on."""
-    _directory().remove(DEFAULT_TENANT, seller_id)
+    _directory().remove(current_principal().tenant, seller_id)
     return {"success": True, "message": "Seller removed", "seller_id": seller_id}
 
 
@@ -82,10 +96,11 @@ def remove_seller(seller_id: str) -> dict[str, Any]:
     summary="Give a seller's webhook a new secret",
     answer=schemas.SellerSecretSchema,
     errors=(SellerNotFound, NoWebhook, StoreUnavailable, StoreFull),
+    scope=Scope.SELLERS_WRITE,
 )
 def rotate_secret(seller_id: str) -> dict[str, Any]:
     """Answer the new secret; what is sent is signed with it and with the one before."""
-    return {"seller_id": seller_id, "webhook_secret": _directory().rotate_secret(DEFAULT_TENANT, seller_id)}
+    return {"seller_id": seller_id, "webhook_secret": _directory().rotate_secret(current_principal().tenant, seller_id)}
 
 
 @blueprint.get("/<seller_id>/events")
@@ -94,9 +109,10 @@ def rotate_secret(seller_id: str) -> dict[str, Any]:
     query=EventsQuerySchema,
     answer=schemas.SellerHistorySchema,
     errors=(SellerNotFound, StoreUnavailable),
+    scope=Scope.SELLERS_WRITE,
 )
 def seller_events(seller_id: str) -> dict[str, Any]:
     """Answer the changes above ``after``, oldest first."""
     query = load_query(_EVENTS_QUERY)
-    entries = _directory().history(DEFAULT_TENANT, seller_id, after=query["after"], limit=query["limit"])
+    entries = _directory().history(current_principal().tenant, seller_id, after=query["after"], limit=query["limit"])
     return {"seller_id": seller_id, **answers.events(entries, query["after"])}

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from processor_app.exposure import grpc_port_of, refusals, tls_of, warnings
 from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from service_kit.commands import examinations
+from service_kit.commands.calling import shown_key
 from service_kit.commands.doctor import Patient
 from service_kit.findings import Finding, fault, fine, note
 from service_kit.ports import WantedPort
@@ -26,7 +28,7 @@ def processor_patient(environ: Mapping[str, str]) -> Patient:
     """The processor as this environment sets it up."""
     settings = load_valid_settings(ProcessorSettings, PREFIX, environ)
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    grpc_port = WantedPort(settings.host, settings.grpc_port, f"{PREFIX}_GRPC_PORT")
+    grpc_port = grpc_port_of(settings)
     requestor_store = environ.get("REQUESTOR_STORE", "").strip()
     return Patient(
         name="processor",
@@ -36,8 +38,9 @@ def processor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_settings, ProcessorSettings, PREFIX, environ),
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
-            partial(examinations.examine_ports, [port, grpc_port], TITLE, port),
-            partial(examinations.examine_reach, settings.host, f"{PREFIX}_HOST"),
+            partial(examinations.examine_ports, [port, grpc_port], TITLE, port, shown_key("processor", environ)),
+            partial(examinations.examine_exposure, refusals(settings), warnings(settings)),
+            partial(examinations.examine_tls, partial(tls_of, settings)),
             partial(examinations.examine_sharing, settings.store, requestor_store, f"{PREFIX}_STORE"),
             partial(
                 inspect_store,

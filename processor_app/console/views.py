@@ -17,13 +17,15 @@ from processor_app.delivery.directory import SellerDirectory
 from processor_app.domain import Close, OrderState
 from processor_app.orders import Orders
 from processor_app.overview import Overview
-from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.access.model import Scope
+from service_kit.change import Ref
 from service_kit.samples import Sampler
 from service_kit.storage.contract import MessageFilter
 from service_kit.web.console import answers as console_answers
 from service_kit.web.console import schemas
 from service_kit.web.console.blueprint import create_console_blueprint
 from service_kit.web.console.polls import PollAnswers
+from service_kit.web.guard import current_principal, for_scope
 from service_kit.web.schemas import load_body, load_query
 
 blueprint = create_console_blueprint(__name__)
@@ -69,24 +71,28 @@ def _polls() -> PollAnswers:
 
 
 @blueprint.get("/")
+@for_scope(Scope.OPERATE)
 def home() -> str:
     """The overview and the table of orders."""
     return render_template("console/home.html", states=[str(state) for state in OrderState])
 
 
 @blueprint.get("/console/order")
+@for_scope(Scope.OPERATE)
 def order_page() -> str:
     """The page of one order, whether there is one or not."""
     return render_template("console/order.html", order_req_id=load_query(_PAGE_QUERY)["id"])
 
 
 @blueprint.get("/console/deliveries")
+@for_scope(Scope.OPERATE)
 def deliveries_page() -> str:
     """The table of deliveries."""
     return render_template("console/deliveries.html", states=[str(state) for state in DeliveryState])
 
 
 @blueprint.get("/console/sellers")
+@for_scope(Scope.OPERATE)
 def sellers_page() -> str:
     """The directory of sellers."""
     return render_template("console/sellers.html")
@@ -96,13 +102,14 @@ def sellers_page() -> str:
 
 
 @blueprint.get("/console/data/orders")
+@for_scope(Scope.OPERATE)
 def orders() -> Response:
     """How things stand, and one page of the table of orders; beside it the samples since the last ones."""
     query = load_query(_ORDERS_QUERY)
 
     def state() -> dict[str, Any]:
         page = _orders().page(
-            DEFAULT_TENANT,
+            current_principal().tenant,
             prefix=query["prefix"],
             states=[query["state"]] if "state" in query else (),
             session_id=query["session_id"],
@@ -110,7 +117,7 @@ def orders() -> Response:
             limit=query["limit"],
         )
         return {
-            "now": answers.overview(_overview().look()),
+            "now": answers.overview(_overview().look(current_principal().tenant)),
             **console_answers.sampled(_samples()),
             "orders": [
                 answers.order_row(order, is_stream_open=_orders().has_open_stream(order.ref)) for order in page.orders
@@ -122,16 +129,17 @@ def orders() -> Response:
 
 
 @blueprint.get("/console/data/order")
+@for_scope(Scope.OPERATE)
 def order() -> Response:
     """Everything about one order, and the entries of its timeline above ``after``."""
     query = load_query(_ORDER_QUERY)
-    ref = Ref(DEFAULT_TENANT, query["id"])
+    ref = Ref(current_principal().tenant, query["id"])
     order = _orders().get(ref)
     is_open = _orders().has_open_stream(ref)
     version = (order.token, order.state, order.head_seq, order.updated_ms, is_open)
 
     def state() -> dict[str, Any]:
-        wanted = MessageFilter(DEFAULT_TENANT, (), key=ref.key)
+        wanted = MessageFilter(current_principal().tenant, (), key=ref.key)
         page = _deliveries().page(wanted, cursor=None, limit=MAX_DELIVERIES)
         return {"order": answers.order(order, page, is_stream_open=is_open), "head": order.head_seq}
 
@@ -143,13 +151,14 @@ def order() -> Response:
 
 
 @blueprint.get("/console/data/deliveries")
+@for_scope(Scope.OPERATE)
 def deliveries() -> Response:
     """One page of the table of deliveries."""
     query = load_query(_DELIVERIES_QUERY)
 
     def state() -> dict[str, Any]:
         wanted = MessageFilter(
-            DEFAULT_TENANT,
+            current_principal().tenant,
             states=(query["state"],) if "state" in query else (),
             address=query["seller_id"],
             key=query["order_req_id"],
@@ -164,13 +173,14 @@ def deliveries() -> Response:
 
 
 @blueprint.get("/console/data/sellers")
+@for_scope(Scope.OPERATE)
 def sellers() -> Response:
     """One page of the directory."""
     query = load_query(_SELLERS_QUERY)
 
     def state() -> dict[str, Any]:
         page = _sellers().find_entries(
-            DEFAULT_TENANT, prefix=query["prefix"], cursor=query["cursor"], limit=query["limit"]
+            current_principal().tenant, prefix=query["prefix"], cursor=query["cursor"], limit=query["limit"]
         )
         return {"sellers": [api_answers.seller(each) for each in page.entries], "next_cursor": page.next_cursor}
 
@@ -181,18 +191,20 @@ def sellers() -> Response:
 
 
 @blueprint.post("/console/do/retry")
+@for_scope(Scope.OPERATE)
 def retry() -> dict[str, Any]:
     """Send a dead or retrying delivery again, now."""
-    ref, delivery = _deliveries().retry(DEFAULT_TENANT, load_body(_RETRY)["delivery_id"])
+    ref, delivery = _deliveries().retry(current_principal().tenant, load_body(_RETRY)["delivery_id"])
     _polls().forget()
     return {"message": f"The {delivery.channel} to {delivery.seller_id} for order {ref.key} is sent again."}
 
 
 @blueprint.post("/console/do/retry-seller")
+@for_scope(Scope.OPERATE)
 def retry_seller() -> dict[str, Any]:
     """Send again all that was given up at one seller."""
     seller_id = load_body(_RETRY_SELLER)["seller_id"]
-    wanted = MessageFilter(DEFAULT_TENANT, (DeliveryState.DEAD,), address=seller_id)
+    wanted = MessageFilter(current_principal().tenant, (DeliveryState.DEAD,), address=seller_id)
     retried = _deliveries().retry_all(wanted)
     _polls().forget()
     rest = "" if retried.is_complete else " There are more: send again once more."
@@ -200,10 +212,11 @@ def retry_seller() -> dict[str, Any]:
 
 
 @blueprint.post("/console/do/complete")
+@for_scope(Scope.OPERATE)
 def complete() -> dict[str, Any]:
     """Complete an order from the seller side."""
     data = load_body(_COMPLETE)
-    ref = Ref(DEFAULT_TENANT, data["order_req_id"])
+    ref = Ref(current_principal().tenant, data["order_req_id"])
     order = _orders().complete(Close(ref, OrderState.COMPLETED, by="seller", reason=data["reason"]))
     _polls().forget()
     return {"message": f"The order is {order.state}."}

@@ -71,7 +71,7 @@ def _hide_link() -> None:
 
 @blueprint.get("/", defaults={"token": ""}, endpoint="cut_off")
 @blueprint.get("/<path:token>")
-@operation(summary="Show what a reply link is for", answer_type=_HTML, tags=["reply page"], answers=_PAGES)
+@operation(summary="Show what a reply link is for", answer_type=_HTML, tags=["reply page"], answers=_PAGES, public=True)
 def show(token: str) -> Response:
     """Answer the page of the case, with the form while it can be answered."""
     return _page(_desk().open(token), is_sent="sent" in request.args)
@@ -85,6 +85,7 @@ def show(token: str) -> Response:
     tags=["reply page"],
     form=ReplyFormSchema,
     answers={**_PAGES, 413: "The form is too large", 422: "The message is empty, too long or has control characters"},
+    public=True,
 )
 def answer(token: str) -> BaseResponse:
     """Take the answer and lead back to the page; posting again has no second effect."""

@@ -22,8 +22,10 @@ from requestor_app.domain import (
 from requestor_app.orders import Orders
 from requestor_app.outbox_limit import OutboxFull
 from service_kit import rules
-from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.access.model import Scope
+from service_kit.change import Ref
 from service_kit.errors import FieldError, InvalidInput, StoreFull, StoreUnavailable, Unavailable
+from service_kit.web.guard import current_principal
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import EventsQuerySchema, load_body, load_optional_body, load_query
 
@@ -42,7 +44,7 @@ def _orders() -> Orders:
 
 
 def _ref(order_req_id: str) -> Ref:
-    return Ref(DEFAULT_TENANT, order_req_id)
+    return Ref(current_principal().tenant, order_req_id)
 
 
 @blueprint.post("/initiate")
@@ -51,6 +53,7 @@ def _ref(order_req_id: str) -> Ref:
     body=schemas.InitiateSchema,
     answer=schemas.InitiatedSchema,
     errors=(OrderHeld, Unavailable, StoreUnavailable, StoreFull),
+    scope=Scope.ORDERS_WRITE,
 )
 def initiate() -> dict[str, Any]:
     """Answer 200 when the order is claimed on disk, or is live already with the same session and content."""
@@ -79,6 +82,7 @@ def initiate() -> dict[str, Any]:
     answer=schemas.FollowedUpSchema,
     errors=(OrderNotFound, ActionRefused, FollowUpConflict, TooManyUnsent, OutboxFull, StoreUnavailable, StoreFull),
     headers={"Idempotency-Key": "Names the follow-up when the body has no `follow_up_id`."},
+    scope=Scope.ORDERS_WRITE,
 )
 def follow_up() -> dict[str, Any]:
     """Answer 200 when the note is on disk; repeating it under the same id answers alike and has no second effect."""
@@ -123,6 +127,7 @@ def _idempotency_key() -> str | None:
     body_required=False,
     answer=schemas.ClosedSchema,
     errors=(OrderNotFound, ActionRefused, StoreUnavailable, StoreFull),
+    scope=Scope.ORDERS_WRITE,
 )
 def complete(order_req_id: str) -> dict[str, Any]:
     """Answer 200 when the wish is on disk; the order is ``closing`` until the processor has it."""
@@ -136,6 +141,7 @@ def complete(order_req_id: str) -> dict[str, Any]:
     body_required=False,
     answer=schemas.ClosedSchema,
     errors=(OrderNotFound, ActionRefused, StoreUnavailable, StoreFull),
+    scope=Scope.ORDERS_WRITE,
 )
 def cancel(order_req_id: str) -> dict[str, Any]:
     """Answer 200 when the wish is on disk; the order is ``closing`` until the processor has it."""
@@ -155,17 +161,22 @@ def _close(order_req_id: str, kind: CloseKind) -> dict[str, Any]:
     query=schemas.TrackingQuerySchema,
     answer=schemas.TrackingStatusSchema,
     errors=(StoreUnavailable,),
+    scope=Scope.ORDERS_READ,
 )
 def tracking_status() -> dict[str, Any]:
     """Answer the counts over all orders and one page of their ids."""
     query = load_query(_STATUS_QUERY)
-    status = _orders().tracking_status(DEFAULT_TENANT, cursor=query.get("cursor"), limit=query["limit"])
-    return answers.tracking_status(status, _orders().duplicates_refused)
+    tenant = current_principal().tenant
+    status = _orders().tracking_status(tenant, cursor=query.get("cursor"), limit=query["limit"])
+    return answers.tracking_status(status, _orders().duplicates_refused(tenant))
 
 
 @blueprint.get("/tracking/<order_req_id>")
 @operation(
-    summary="Show the tracking of an order", answer=schemas.TrackedOrderSchema, errors=(OrderNotFound, StoreUnavailable)
+    summary="Show the tracking of an order",
+    answer=schemas.TrackedOrderSchema,
+    errors=(OrderNotFound, StoreUnavailable),
+    scope=Scope.ORDERS_READ,
 )
 def tracked_order(order_req_id: str) -> dict[str, Any]:
     """Answer the order's notes and whether its stream is active."""
@@ -179,12 +190,13 @@ def tracked_order(order_req_id: str) -> dict[str, Any]:
     query=schemas.OrderQuerySchema,
     answer=schemas.OrderListSchema,
     errors=(StoreUnavailable,),
+    scope=Scope.ORDERS_READ,
 )
 def list_orders() -> dict[str, Any]:
     """Answer one page of orders, newest first."""
     query = load_query(_ORDER_QUERY)
     page = _orders().page(
-        DEFAULT_TENANT,
+        current_principal().tenant,
         states=[query["state"]] if "state" in query else (),
         session_id=query.get("session_id"),
         cursor=query.get("cursor"),
@@ -195,7 +207,10 @@ def list_orders() -> dict[str, Any]:
 
 @blueprint.get("/<order_req_id>")
 @operation(
-    summary="Show everything about an order", answer=schemas.OrderSchema, errors=(OrderNotFound, StoreUnavailable)
+    summary="Show everything about an order",
+    answer=schemas.OrderSchema,
+    errors=(OrderNotFound, StoreUnavailable),
+    scope=Scope.ORDERS_READ,
 )
 def show_order(order_req_id: str) -> dict[str, Any]:
     """Answer the order with its stream, notes, deliveries and allowed actions."""
@@ -208,6 +223,7 @@ def show_order(order_req_id: str) -> dict[str, Any]:
     query=EventsQuerySchema,
     answer=schemas.EventListSchema,
     errors=(OrderNotFound, StoreUnavailable),
+    scope=Scope.ORDERS_READ,
 )
 def order_events(order_req_id: str) -> dict[str, Any]:
     """Answer the events above ``after``, oldest first."""

@@ -13,10 +13,12 @@ import requests
 
 from requestor_app.commands.watching import Watch
 from requestor_client import CallFailed, Order, RequestorClient
+from service_kit.commands.calling import shown_key
 from service_kit.commands.printing import (
     as_json_option,
     console,
     failures_told,
+    places_of_options,
     print_json,
     print_table,
     printable,
@@ -34,14 +36,14 @@ _reason_option = click.option("--reason", default="", help="Why; it is kept with
 def order_commands(default_url: str, url_variable: str) -> click.Group:
     """The group of commands. Exit status: 0, 1 when something was not done, 2 for a wrong command line."""
 
-    @click.group("orders", help="The orders of the running requestor.")
+    @click.group("orders", help="The orders of the running requestor.", epilog=places_of_options("orders"))
     @click.option("--url", default=default_url, envvar=url_variable, show_default=True, help="Where the requestor is.")
     @click.pass_context
     def group(context: click.Context, url: str) -> None:
         session = requests.Session()
         session.trust_env = False  # a proxy of the environment is meant for other calls
         try:
-            client = RequestorClient(url, session=session, retries=2, longest_pause_s=2)
+            client = RequestorClient(url, session=session, retries=2, longest_pause_s=2, key=shown_key("requestor"))
         except ValueError as fault:
             raise click.UsageError(f"--url: {fault}") from None
         context.obj = context.with_resource(client)

@@ -16,12 +16,14 @@ from requestor_app.console import answers
 from requestor_app.domain import CloseKind, OrderState
 from requestor_app.orders import Orders
 from requestor_app.overview import Overview
-from service_kit.change import DEFAULT_TENANT, Ref
+from service_kit.access.model import Scope
+from service_kit.change import Ref
 from service_kit.samples import Sampler
 from service_kit.web.console import answers as console_answers
 from service_kit.web.console import schemas
 from service_kit.web.console.blueprint import create_console_blueprint
 from service_kit.web.console.polls import PollAnswers
+from service_kit.web.guard import current_principal, for_scope
 from service_kit.web.schemas import load_body, load_query
 
 blueprint = create_console_blueprint(__name__)
@@ -50,19 +52,21 @@ def _polls() -> PollAnswers:
 
 
 def _ref(order_req_id: str) -> Ref:
-    return Ref(DEFAULT_TENANT, order_req_id)
+    return Ref(current_principal().tenant, order_req_id)
 
 
 # ---- pages
 
 
 @blueprint.get("/")
+@for_scope(Scope.OPERATE)
 def home() -> str:
     """The overview and the table of orders."""
     return render_template("console/home.html", states=[str(state) for state in OrderState])
 
 
 @blueprint.get("/console/order")
+@for_scope(Scope.OPERATE)
 def order_page() -> str:
     """The page of one order, whether there is one or not."""
     return render_template("console/order.html", order_req_id=load_query(_PAGE_QUERY)["id"])
@@ -72,13 +76,14 @@ def order_page() -> str:
 
 
 @blueprint.get("/console/data/orders")
+@for_scope(Scope.OPERATE)
 def orders() -> Response:
     """How things stand, and one page of the table of orders; beside it the samples since the last ones."""
     query = load_query(_ORDERS_QUERY)
 
     def state() -> dict[str, Any]:
         page = _orders().page(
-            DEFAULT_TENANT,
+            current_principal().tenant,
             prefix=query["prefix"],
             states=[query["state"]] if "state" in query else (),
             session_id=query["session_id"],
@@ -86,7 +91,7 @@ def orders() -> Response:
             limit=query["limit"],
         )
         return {
-            "now": answers.overview(_overview().look()),
+            "now": answers.overview(_overview().look(current_principal().tenant)),
             **console_answers.sampled(_samples()),
             **api_answers.order_list(page, _orders()),
         }
@@ -95,6 +100,7 @@ def orders() -> Response:
 
 
 @blueprint.get("/console/data/order")
+@for_scope(Scope.OPERATE)
 def order() -> Response:
     """Everything about one order, and the entries of its timeline above ``after``."""
     query = load_query(_ORDER_QUERY)
@@ -116,6 +122,7 @@ def order() -> Response:
 
 
 @blueprint.post("/console/do/followup")
+@for_scope(Scope.OPERATE)
 def follow_up() -> dict[str, Any]:
     """Keep a note and relay it; the page names it, so that pressing the button again has no second effect."""
     data = load_body(_FOLLOW_UP)
@@ -126,12 +133,14 @@ def follow_up() -> dict[str, Any]:
 
 
 @blueprint.post("/console/do/complete")
+@for_scope(Scope.OPERATE)
 def complete() -> dict[str, Any]:
     """Ask for the order's end."""
     return _close(CloseKind.COMPLETE)
 
 
 @blueprint.post("/console/do/cancel")
+@for_scope(Scope.OPERATE)
 def cancel() -> dict[str, Any]:
     """Ask for the order's end, as a cancellation."""
     return _close(CloseKind.CANCEL)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from service_kit.change import DEFAULT_TENANT
 from service_kit.errors import ServiceError
+
+#: How many lines the audit log keeps.
+AUDIT_LINES = 10_000
 
 
 class Scope(StrEnum):
@@ -79,13 +82,13 @@ class AccessStore(Protocol):
         """Keep a new key."""
 
     def revoke(self, key_id: str, at_ms: int) -> bool:
-        """Make a key useless for good; False when there is no such key."""
+        """Make a key useless for good; False when there is no such key. Raises `StoreUnavailable`, as all do."""
 
     def touch(self, used: dict[str, int]) -> None:
-        """Note when keys were used last, in milliseconds."""
+        """Note when keys were used, in milliseconds; an earlier time than the known one changes nothing."""
 
     def version(self) -> int:
-        """Grows with every key that is added or revoked; cheap to ask for once a second."""
+        """Grows with every key that is added or revoked, and with nothing else; cheap to ask for once a second."""
 
     def record(self, entry: AuditEntry) -> None:
         """Keep a line of the audit log, which forgets the oldest ones above its limit."""
@@ -98,10 +101,20 @@ class AccessStore(Protocol):
 
 
 class Unauthorized(ServiceError):
-    """The request shows no key, or none that is good."""
+    """The request shows no key."""
 
     code = "unauthorized"
     title = "A key is needed"
+    #: What the answer's WWW-Authenticate says (RFC 6750).
+    challenge: ClassVar[str] = "Bearer"
+
+
+class BadKey(Unauthorized):
+    """The request shows a key that is not known, has expired, or was revoked."""
+
+    code = "bad_key"
+    title = "The key is not good"
+    challenge = 'Bearer error="invalid_token"'
 
 
 class Forbidden(ServiceError):
@@ -109,3 +122,4 @@ class Forbidden(ServiceError):
 
     code = "insufficient_scope"
     title = "The key does not allow this"
+    challenge: ClassVar[str] = 'Bearer error="insufficient_scope"'

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import grpc
 
 from service_kit import errors
+from service_kit.access.model import Forbidden, Unauthorized
 from service_kit.logs import get_logger
 from service_kit.measures import Histogram
 
@@ -23,6 +24,8 @@ STATUS_OF: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.ServiceError: grpc.StatusCode.INTERNAL,
     errors.MalformedInput: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.Fenced: grpc.StatusCode.FAILED_PRECONDITION,

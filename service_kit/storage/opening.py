@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
+from service_kit.access.model import AccessStore
 from service_kit.errors import StartRefused
 from service_kit.hints import Hints, NoHints
+from service_kit.lifecycle import Component
 from service_kit.storage.contract import Store
 from service_kit.storage.sqlite import SqliteStore
+from service_kit.storage.sqlite_access import SqliteAccess
 
 _SQLITE = "sqlite:///"
 _REDIS = tuple(f"{scheme}{form}://" for scheme in ("redis", "rediss") for form in ("", "+sentinel", "+cluster"))
+
+
+class AccessEngine(AccessStore, Component, Protocol):
+    """An access store as a part of a service. It works before its start, and after its stop as well."""
 
 
 def open_store(url: str, *, base_folder: Path, prefix: str) -> Store:
@@ -34,6 +42,16 @@ def open_store(url: str, *, base_folder: Path, prefix: str) -> Store:
 def is_redis(url: str) -> bool:
     """Whether the URL names a Redis, in which both services may have their stores."""
     return url.startswith(_REDIS)
+
+
+def open_access_store(url: str, *, base_folder: Path, prefix: str) -> AccessEngine:
+    """The access store that belongs to a service's store, which the URL names: a file beside it, or the same Redis."""
+    if is_redis(url):
+        from service_kit.storage.redis_access import RedisAccess  # noqa: PLC0415 # only who asks for it pays for it
+        from service_kit.storage.redis_url import read_url  # noqa: PLC0415
+
+        return RedisAccess(read_url(url), prefix=prefix)
+    return SqliteAccess(folder_beside(url, base_folder=base_folder) / f"{prefix}-access.db")
 
 
 def hints_of(store: Store) -> Hints:

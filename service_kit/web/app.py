@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
+from service_kit.access.opening import Access
 from service_kit.health import Health
 from service_kit.logs import bind_log_context, get_logger, unbind_log_context
 from service_kit.measures import Histogram
 from service_kit.metrics import Metrics
 from service_kit.origin import REQUEST_ID, Origin, read_traceparent
 from service_kit.tracing import Span, SpanKind, SpanSink, begin_trace, reset_origin, set_origin
+from service_kit.web.callers import client_address
 from service_kit.web.common import CommonResources, create_common_blueprint
 from service_kit.web.documentation import create_documentation_blueprint
+from service_kit.web.guard import Guard
 from service_kit.web.json_body import MAX_BODY_BYTES
 from service_kit.web.lean_flask import LeanFlask
 from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
@@ -40,9 +43,13 @@ def create_base_app(
     metrics: Metrics | None = None,
     spans: SpanSink | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
+    access: Access | None = None,
 ) -> Flask:
-    """An app with everything that is the same in both services; it starts nothing."""
+    """An app with everything that is the same in both services; it starts nothing. ``access`` may make it need keys."""
     app = LeanFlask(import_name, static_folder=None)
+    if access is not None:
+        app.extensions |= {"access_store": access.store, "keyring": access.keyring}
+        app.guard = Guard(access.keyring) if access.is_needed else None
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     # There is one way to write a URL: a redirect to it would repeat what the caller wrote.
     app.url_map.merge_slashes = False
@@ -91,7 +98,8 @@ class _Envelope:
             if _log.is_enabled_for(logging.DEBUG):
                 took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
                 path = environ.get(LOGGED_PATH_KEY, environ["PATH_INFO"])
-                _log.debug(f"{environ['REQUEST_METHOD']} {path} {status}", action="http.request", took_ms=took_ms)
+                line = f"{environ['REQUEST_METHOD']} {path} {status}"
+                _log.debug(line, action="http.request", took_ms=took_ms, client=client_address(environ))
             return start_response(status, headers, exc_info)
 
         bound = bind_log_context(request_id=request_id, trace_id=origin.trace_id)

@@ -8,8 +8,10 @@ from flask import Blueprint, Response, request
 from marshmallow import fields
 from prometheus_client.exposition import choose_encoder
 
+from service_kit.access.model import Scope
 from service_kit.health import Health, HealthReport
 from service_kit.metrics import Metrics
+from service_kit.web.guard import optional_principal, sees_whole
 from service_kit.web.openapi import operation
 from service_kit.web.schemas import AnswerSchema
 
@@ -36,10 +38,10 @@ class CheckSchema(AnswerSchema):
 
 
 class ReadinessSchema(StatusSchema):
-    """What all checks say."""
+    """What all checks say; where keys are needed, only to who may see the whole service."""
 
-    checks = fields.Dict(keys=fields.String(), values=fields.Nested(CheckSchema), required=True)
-    facts = fields.Dict(keys=fields.String(), values=fields.Dict(), required=True)
+    checks = fields.Dict(keys=fields.String(), values=fields.Nested(CheckSchema))
+    facts = fields.Dict(keys=fields.String(), values=fields.Dict())
 
 
 def create_common_blueprint(resources: CommonResources) -> Blueprint:
@@ -47,7 +49,7 @@ def create_common_blueprint(resources: CommonResources) -> Blueprint:
     blueprint = Blueprint("common", __name__)
 
     @blueprint.get("/livez")
-    @operation(summary="Whether the process answers", answer=StatusSchema, tags=["health"])
+    @operation(summary="Whether the process answers", answer=StatusSchema, tags=["health"], public=True)
     def live() -> dict[str, str]:
         return {"status": "alive"}
 
@@ -57,13 +59,15 @@ def create_common_blueprint(resources: CommonResources) -> Blueprint:
         answer=ReadinessSchema,
         answers={503: "Not every part works"},
         tags=["health"],
+        public=True,
     )
-    def ready() -> tuple[HealthReport, int]:
+    def ready() -> tuple[HealthReport | dict[str, str], int]:
         report = resources.health.report()
-        return report, 200 if report["status"] == "ready" else 503
+        status = 200 if report["status"] == "ready" else 503
+        return (report if sees_whole(optional_principal()) else {"status": report["status"]}), status
 
     @blueprint.get("/api/v1/health")
-    @operation(summary="Whether the service is healthy", answer=StatusSchema, tags=["health"])
+    @operation(summary="Whether the service is healthy", answer=StatusSchema, tags=["health"], public=True)
     def healthy() -> dict[str, str]:
         return {"status": "healthy"}
 
@@ -71,7 +75,9 @@ def create_common_blueprint(resources: CommonResources) -> Blueprint:
         registry = resources.metrics.registry
 
         @blueprint.get("/metrics")
-        @operation(summary="Metrics for Prometheus", answer_type="text/plain", tags=["health"])
+        @operation(
+            summary="Metrics for Prometheus", answer_type="text/plain", tags=["health"], scope=Scope.OPERATE, whole=True
+        )
         def metrics() -> Response:
             encode, content_type = choose_encoder(request.headers.get("Accept", ""))
             return Response(encode(registry), content_type=content_type)

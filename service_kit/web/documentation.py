@@ -44,13 +44,13 @@ def create_documentation_blueprint(title: str, version: str) -> Blueprint:
         return (_TEMPLATES / "docs" / "style.css").read_text(encoding="utf-8")
 
     @blueprint.get("/openapi.json")
-    @operation(summary="Describe every call, for programs")
+    @operation(summary="Describe every call, for programs", public=True)
     def openapi() -> Response:
         """Answer the OpenAPI document."""
         return Response(document_text(), content_type="application/json")
 
     @blueprint.get("/docs")
-    @operation(summary="Describe every call, for people", answer_type="text/html")
+    @operation(summary="Describe every call, for people", answer_type="text/html", public=True)
     def docs() -> Response:
         """Answer a page that is made from the OpenAPI document."""
         groups = groups_of(document(), _own_url())

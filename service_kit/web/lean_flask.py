@@ -18,8 +18,12 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.routing import MapAdapter
 
+from service_kit.access.model import ANYBODY
+from service_kit.web.guard import Guard, act_for
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from flask.typing import ResponseReturnValue
 
 
 class _LeanRequest(Request):
@@ -92,10 +96,23 @@ class LeanFlask(Flask):
     json_provider_class = _FastJson
     request_class = _LeanRequest
     session_interface = _NoSessions()
+    #: Looks at the key of every request; without one, anybody may do anything.
+    guard: Guard | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._free_endpoints: dict[str, bool] = {}
+
+    def preprocess_request(self) -> ResponseReturnValue | None:
+        """Find out whom the request acts for, before anything else is done for it."""
+        self._admit(request_ctx.request)
+        return super().preprocess_request()
+
+    def _admit(self, request: Request) -> None:
+        if self.guard is None:
+            act_for(request, ANYBODY)
+        else:
+            self.guard.admit(request, self.view_functions)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by method and path; Flask would take the host's name apart first."""
@@ -117,11 +134,13 @@ class LeanFlask(Flask):
 
     def full_dispatch_request(self) -> Response:
         """Call the view and turn what it answers into a response."""
-        rule = request_ctx.request.url_rule
+        request = request_ctx.request
+        rule = request.url_rule
         if rule is None or not self._is_free(rule.endpoint):
             return super().full_dispatch_request()
         self._got_first_request = True
         try:
+            self._admit(request)
             answer = self.dispatch_request()
         except Exception as error:  # noqa: BLE001 - the app's handlers decide
             answer = self.handle_user_exception(error)

@@ -19,10 +19,12 @@ from flask import Flask
 from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
+from service_kit.access.model import BadKey, Forbidden, Scope, Unauthorized
 from service_kit.errors import InvalidInput, MalformedInput, ServiceError
 from service_kit.rules import ID_PATTERN
 from service_kit.web.console.blueprint import NAME as CONSOLE
 from service_kit.web.glossary import GLOSSARY
+from service_kit.web.guard import Door, door_of, for_anybody, for_scope
 from service_kit.web.problems import (
     PROBLEM_TYPE,
     TooLarge,
@@ -43,6 +45,11 @@ _UNDOCUMENTED_METHODS = frozenset({"HEAD", "OPTIONS"})
 _PARAMETER = re.compile(r"<(?:(?P<converter>[^:<>()]+)(?:\([^<>]*\))?:)?(?P<name>[^<>]+)>")
 _CONVERTER_SCHEMAS = {"int": {"type": "integer", "minimum": 0}, "uuid": {"type": "string", "format": "uuid"}}
 _JSON, _FORM = "application/json", "application/x-www-form-urlencoded"
+#: What the document calls the way in.
+_SCHEME = "key"
+_ABOUT_KEYS = """\
+An API key, `oc_<id>_<secret>`, with the scope that the operation names. Where the service does not need keys, it takes
+calls without one."""
 _ABOUT = """\
 Every answer has the header `X-Request-ID`, and takes over the one of its request when that is sane. Times are RFC 3339
 in UTC, and bodies are JSON of at most 64 KiB. An error is a problem document (RFC 9457) whose `type` says which; a
@@ -122,11 +129,16 @@ def operation(
     answers: Mapping[int, str] | None = None,
     headers: Mapping[str, str] | None = None,
     form: SchemaLike | None = None,
+    scope: Scope | None = None,
+    whole: bool = False,
+    public: bool = False,
 ) -> Callable[[View], View]:
     """Document a view; the decorator stands below the route's.
 
     ``answers`` are further statuses that come with an answer of the same form. ``headers`` of the request may be left
     out. ``form`` is a body as a browser sends it. Without ``tags`` the name of the blueprint is one.
+
+    A key of this ``scope`` opens the route (``whole``: see `for_scope`), or none is needed: it is ``public``.
     """
     described = Operation(
         summary,
@@ -145,7 +157,9 @@ def operation(
 
     def attach(view: View) -> View:
         setattr(view, _ATTRIBUTE, described)
-        return view
+        if public:
+            return for_anybody(view)
+        return view if scope is None else for_scope(scope, whole=whole)(view)
 
     return attach
 
@@ -165,6 +179,7 @@ def build_openapi(app: Flask, title: str, version: str) -> dict[str, Any]:
         servers=[{"url": "/", "description": "The service that answers this document."}],
         plugins=[MarshmallowPlugin()],
     )
+    spec.components.security_scheme(_SCHEME, {"type": "http", "scheme": "bearer", "description": _ABOUT_KEYS})
     spec.components.schema("Problem", schema=ProblemSchema)
     ids: set[str] = set()
     for rule in _rules(app):
@@ -179,7 +194,8 @@ def build_openapi(app: Flask, title: str, version: str) -> dict[str, Any]:
                 raise ValueError(f"two routes have the operation id {operation_id}: give one an endpoint of its own")
             ids.add(operation_id)
             about = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
-            operations[method.lower()] = _document_operation(described, rule, operation_id, about)
+            door = door_of(app.view_functions[rule.endpoint])
+            operations[method.lower()] = _document_operation(described, rule, door, operation_id, about)
         spec.path(path=_PARAMETER.sub(r"{\g<name>}", rule.rule), operations=operations)
     document: dict[str, Any] = spec.to_dict()
     _add_meanings(document)
@@ -199,11 +215,15 @@ def _operation_of(app: Flask, rule: Rule) -> Operation | None:
     return cast("Operation | None", getattr(app.view_functions.get(rule.endpoint), _ATTRIBUTE, None))
 
 
-def _document_operation(described: Operation, rule: Rule, operation_id: str, about: str) -> dict[str, Any]:
+def _document_operation(
+    described: Operation, rule: Rule, door: Door | None, operation_id: str, about: str
+) -> dict[str, Any]:
     document: dict[str, Any] = {"operationId": operation_id, "summary": described.summary}
     if about:
         document["description"] = about
     document["tags"] = list(described.tags) or [rule.endpoint.rpartition(".")[0] or "service"]
+    scope = None if door is None else door.scope
+    document["security"] = [] if scope is None else [{_SCHEME: [str(scope)]}]
     parameters = [_path_parameter(match["name"], match["converter"]) for match in _PARAMETER.finditer(rule.rule)]
     if described.query is not None:
         parameters.append({"in": "query", "schema": described.query})
@@ -221,7 +241,7 @@ def _document_operation(described: Operation, rule: Rule, operation_id: str, abo
     elif described.form is not None:
         document["requestBody"] = {"required": True, "content": {_FORM: {"schema": described.form}}}
     answers = {str(status): _answer(described, text) for status, text in described.answers.items()}
-    problems = _document_problems(described)
+    problems = _document_problems(described, needs_key=scope is not None)
     for status, answer in answers.items():
         # What the server itself refuses it answers with a problem document, also where a view answers with a page.
         answer["content"] = problems.get(status, {}).get("content", {}) | answer["content"]
@@ -255,9 +275,9 @@ _ANSWER_HEADERS = {"X-Request-ID": {"description": "Finds the call in the log.",
 _RETRY_HEADER = {"Retry-After": {"description": "When to send it again, in seconds.", "schema": {"type": "integer"}}}
 
 
-def _document_problems(described: Operation) -> dict[str, Any]:
+def _document_problems(described: Operation, *, needs_key: bool) -> dict[str, Any]:
     """One answer for each status that the errors of the operation have, with each error as an example."""
-    errors = [MalformedInput, *described.errors]
+    errors = [MalformedInput, *((Unauthorized, BadKey, Forbidden) if needs_key else ()), *described.errors]
     if described.body is not None:
         errors += [TooLarge, UnsupportedMediaType, InvalidInput]
     elif described.query is not None:

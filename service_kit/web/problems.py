@@ -14,6 +14,7 @@ from flask import Flask, Response, current_app, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from service_kit.access.model import Forbidden, Unauthorized
 from service_kit.errors import (
     Conflict,
     Diverged,
@@ -67,6 +68,8 @@ class ForeignOrigin(ServiceError):
 STATUSES: Mapping[type[ServiceError], HTTPStatus] = {
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
     MalformedInput: HTTPStatus.BAD_REQUEST,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     ForeignOrigin: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
@@ -119,6 +122,8 @@ def problem_of(error: ServiceError) -> Response:
         members["errors"] = [fault._asdict() for fault in error.errors[:MAX_ERRORS]]
     members.update(error.extra)
     response = _problem(status_of(type(error)), error.code, error.title, error.detail, members)
+    if isinstance(error, Unauthorized | Forbidden):
+        response.headers["WWW-Authenticate"] = error.challenge
     wait_s = retry_after_s(type(error)) if error.retry_after_s is None else error.retry_after_s
     if wait_s is not None:
         response.headers["Retry-After"] = str(wait_s)

@@ -14,6 +14,7 @@ SECRETS = [
     "redis://:hunter2@10.0.0.1/0",
     "https://hunter2@hooks.example.com/x",
     "whsec_hunter2hunter2AAAA/+==",
+    "oc_k3y1d0000000_hunter2hunter2hunter2",
     "Authorization: Bearer hunter2.hunter2",
     "Authorization: Basic aHVudGVyMg==hunter2",
     "bearer hunter2-hunter2",

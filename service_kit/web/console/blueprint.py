@@ -12,6 +12,7 @@ from pathlib import Path
 from flask import Blueprint, request, send_from_directory
 from werkzeug.wrappers import Response
 
+from service_kit.web.guard import for_anybody
 from service_kit.web.problems import ForeignOrigin
 
 #: The name of every console blueprint; its routes are no part of the public interface.
@@ -55,6 +56,7 @@ def create_console_blueprint(import_name: str) -> Blueprint:
     return blueprint
 
 
+@for_anybody
 def _send_file(filename: str) -> Response:
     return send_from_directory(_FOLDER / "static", filename, mimetype=_TYPES.get(Path(filename).suffix))
 
