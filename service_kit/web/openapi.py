@@ -251,12 +251,12 @@ def _document_operation(
 
 
 def _path_parameter(name: str, converter: str | None) -> dict[str, Any]:
-    schema = _CONVERTER_SCHEMAS.get(converter or "", {"type": "string"})
+    schema: dict[str, Any] = dict(_CONVERTER_SCHEMAS.get(converter or "", {"type": "string"}))
     parameter: dict[str, Any] = {"in": "path", "name": name, "required": True, "schema": schema}
     known = PATH_PARAMETERS.get(name)
     if known is not None:
         parameter |= {"description": known.description, "example": known.example}
-        parameter["schema"] = {**schema, "pattern": known.pattern}
+        parameter["schema"] = schema | {"pattern": known.pattern}
     return parameter
 
 

@@ -60,6 +60,9 @@ class StrictParser(RequestParser):
     #: Waitress logs it of every request that fails, also of one that has none.
     path = ""
     command = ""
+    completed = False
+    error: Any = None
+    body_rcv: Any = None
 
     def received(self, data: bytes) -> int:
         """Take bytes; answers how many of them belong to this request."""

@@ -38,7 +38,7 @@ def refused(answer: Any, *statuses: int) -> None:
 
 # ---- the bytes of a body, and what is said of them
 
-BODIES = {
+BODIES: dict[str, tuple[bytes, dict[str, str], int]] = {
     "gzip, said to be": (gzip.compress(good()), {"Content-Encoding": "gzip"}, 415),
     "gzip, not said to be": (gzip.compress(good()), {}, 400),
     "plain, said to be gzip": (good(), {"Content-Encoding": "gzip"}, 415),
@@ -104,12 +104,13 @@ def test_to_compare_a_good_body_is_taken(requestor_client: FlaskClient, headers:
 # ---- fields
 
 TOO_LONG = "z" * 129
-FIELDS = {
-    **{f"order_req_id {bad!a}"[:60]: {"order_req_id": bad} for bad in (
-        *("", " A1", "A1 ", "A 1", "A\x00", "A\t", "A\n", "A/1", "../A", "A%31", "A\u202e1", "\u2066A", "A\u200b"),
-        *("\ufeffA", "Ａ１", "А1", "é", "A\u0301", "A\u2028", "A\x7f", "A\x85", "A'", 'A"', "<A>", "A;", TOO_LONG, 1),
-        *(None, True, [], {}),
-    )},
+BAD_IDS: tuple[Any, ...] = (
+    *("", " A1", "A1 ", "A 1", "A\x00", "A\t", "A\n", "A/1", "../A", "A%31", "A\u202e1", "\u2066A", "A\u200b"),
+    *("\ufeffA", "Ａ１", "А1", "é", "A\u0301", "A\u2028", "A\x7f", "A\x85", "A'", 'A"', "<A>", "A;", TOO_LONG, 1),
+    *(None, True, [], {}),
+)
+FIELDS: dict[str, dict[str, Any]] = {
+    **{f"order_req_id {bad!a}"[:60]: {"order_req_id": bad} for bad in BAD_IDS},
     "another session's form": {"session_id": ["s1"]},
     "an unknown channel": {"notification_type": "sms"},
     "a channel in capitals": {"notification_type": "EMAIL"},
@@ -129,7 +130,7 @@ FIELDS = {
     "a field of the record": {"token": 9},
     "__proto__": {"__proto__": {"a": 1}},
     "a name that is no name": {"\u202e" + MARK: 1},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FIELDS)
