@@ -115,7 +115,7 @@ def test_problems_are_listed_by_status(document):
     assert problem["examples"]["note_not_found"]["value"]["type"] == "urn:problem:order-communicator:note_not_found"
     assert "Retry-After" in answers["503"]["headers"]
     assert "Retry-After" not in answers["404"]["headers"]
-    assert set(document["paths"]["/notes"]["get"]["responses"]) == {"200", "422", "500"}
+    assert set(document["paths"]["/notes"]["get"]["responses"]) == {"200", "400", "422", "500"}
     assert set(document["paths"]["/livez"]["get"]["responses"]) == {"200", "500"}
 
 
@@ -173,6 +173,6 @@ def test_what_a_view_says_of_itself_is_its_description_and_its_blueprint_its_tag
     told = document["paths"]["/told"]["post"]
     assert (told["description"], told["tags"]) == ("Say it once.", ["service"])
     assert told["parameters"][0]["name"] == "X-Tone"
-    assert list(told["responses"]) == ["200", "202", "500"]
+    assert list(told["responses"]) == ["200", "202", "400", "500"]
     assert "application/x-www-form-urlencoded" in told["requestBody"]["content"]
     assert document["paths"]["/notes/page"]["get"]["tags"] == ["notes"]
