@@ -116,7 +116,7 @@ def test_problems_are_listed_by_status(document):
     assert "Retry-After" in answers["503"]["headers"]
     assert "Retry-After" not in answers["404"]["headers"]
     assert set(document["paths"]["/notes"]["get"]["responses"]) == {"200", "400", "422", "500"}
-    assert set(document["paths"]["/livez"]["get"]["responses"]) == {"200", "500"}
+    assert set(document["paths"]["/livez"]["get"]["responses"]) == {"200", "400", "500"}
 
 
 def test_operation_ids_are_unique(document):
