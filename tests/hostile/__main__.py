@@ -22,7 +22,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         services = Services(Path(folder))
         try:
-            processor, requestor = services.processor(), services.requestor()
+            with_keys = "on" if wanted.attack == "calls" else "off"
+            processor = services.processor(PROCESSOR_REQUIRE_KEYS=with_keys)
+            requestor = services.requestor(REQUESTOR_REQUIRE_KEYS=with_keys)
             processor.start()
             requestor.start()
             if wanted.attack == "messages":

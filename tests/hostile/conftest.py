@@ -17,17 +17,22 @@ def hostile_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
     made.kill_all()
 
 
+def settings_of(request: pytest.FixtureRequest, prefix: str) -> dict[str, str]:
+    """Services ask for keys when the module says so."""
+    return {f"{prefix}_REQUIRE_KEYS": "on"} if getattr(request.module, "NEEDS_KEYS", False) else {}
+
+
 @pytest.fixture(scope="module")
-def live_processor(hostile_services: Services) -> Service:
+def live_processor(hostile_services: Services, request: pytest.FixtureRequest) -> Service:
     """A running processor."""
-    made = hostile_services.processor()
+    made = hostile_services.processor(**settings_of(request, "PROCESSOR"))
     made.start()
     return made
 
 
 @pytest.fixture(scope="module")
-def live_requestor(hostile_services: Services, live_processor: Service) -> Service:
+def live_requestor(hostile_services: Services, live_processor: Service, request: pytest.FixtureRequest) -> Service:
     """A running requestor, connected to the processor."""
-    made = hostile_services.requestor()
+    made = hostile_services.requestor(**settings_of(request, "REQUESTOR"))
     made.start()
     return made

@@ -9,6 +9,7 @@ from tests.hostile.calls_run import run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
+NEEDS_KEYS = True
 #: Of both services together; a round makes so many more by itself.
 COUNT = 2_000
 

@@ -91,9 +91,15 @@ class _Mail(socketserver.StreamRequestHandler):
     logins = 0
     mails: list[bytes] = []  # noqa: RUF012 - one for all connections
 
+    def _line(self) -> bytes:
+        try:
+            return self.rfile.readline()
+        except ConnectionError:
+            return b""
+
     def handle(self) -> None:
         self.wfile.write(b"220 here\r\n")
-        while line := self.rfile.readline():
+        while line := self._line():
             word = line[:4].upper()
             if word == b"EHLO":
                 self.wfile.write(b"250-here\r\n250 AUTH PLAIN\r\n")
@@ -192,7 +198,7 @@ def test_no_secret_comes_out_anywhere(services: Services, sinks: tuple[int, int]
         seen.add(f"output of the {service.name}", service.output)
         assert "http.request" in service.log, "the log is not at DEBUG"
     assert len(CANARIES) >= 20
-    assert seen.leaks() == []
+    assert "\n".join(seen.leaks()) == ""
     for shown_once in (whsec, token, token.rpartition("_")[2]):
         assert [where for where, text in seen.texts.items() if shown_once in text] == []
     # The search would find them: one more text holds them all.
