@@ -103,13 +103,16 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
 
 
 def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    if deserialize is None:
+        return None
+
     def read(content: bytes) -> Any:
         try:
             return deserialize(content)
         except Exception:  # noqa: BLE001  # whatever protobuf thinks of it
             return _UNREADABLE
 
-    return None if deserialize is None else read
+    return read
 
 
 def _checked(request: Any) -> Any:

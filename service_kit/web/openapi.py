@@ -43,7 +43,10 @@ SchemaLike: TypeAlias = Schema | type[Schema]
 _ATTRIBUTE = "__operation__"
 _UNDOCUMENTED_METHODS = frozenset({"HEAD", "OPTIONS"})
 _PARAMETER = re.compile(r"<(?:(?P<converter>[^:<>()]+)(?:\([^<>]*\))?:)?(?P<name>[^<>]+)>")
-_CONVERTER_SCHEMAS = {"int": {"type": "integer", "minimum": 0}, "uuid": {"type": "string", "format": "uuid"}}
+_CONVERTER_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    "int": {"type": "integer", "minimum": 0},
+    "uuid": {"type": "string", "format": "uuid"},
+}
 _JSON, _FORM = "application/json", "application/x-www-form-urlencoded"
 #: What the document calls the way in.
 _SCHEME = "key"
@@ -251,12 +254,12 @@ def _document_operation(
 
 
 def _path_parameter(name: str, converter: str | None) -> dict[str, Any]:
-    schema: dict[str, Any] = dict(_CONVERTER_SCHEMAS.get(converter or "", {"type": "string"}))
+    schema = _CONVERTER_SCHEMAS.get(converter or "", {"type": "string"})
     parameter: dict[str, Any] = {"in": "path", "name": name, "required": True, "schema": schema}
     known = PATH_PARAMETERS.get(name)
     if known is not None:
         parameter |= {"description": known.description, "example": known.example}
-        parameter["schema"] = schema | {"pattern": known.pattern}
+        parameter["schema"] = {**schema, "pattern": known.pattern}
     return parameter
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def hostile_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
     made.kill_all()
 
 
-def settings_of(request: pytest.FixtureRequest, prefix: str) -> dict[str, str]:
+def settings_of(request: pytest.FixtureRequest, prefix: str) -> dict[str, Any]:
     """Services ask for keys when the module says so."""
     return {f"{prefix}_REQUIRE_KEYS": "on"} if getattr(request.module, "NEEDS_KEYS", False) else {}
 
