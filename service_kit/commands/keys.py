@@ -18,10 +18,7 @@ from service_kit.rules import ID_PATTERN, ID_RULE, header_fault
 from service_kit.storage.opening import AccessEngine
 from service_kit.times import now_ms, rfc3339
 
-_COLUMNS = (
-    *("key_id", "name", "tenant", "scopes", "seller_id", "state"),
-    *("created_at", "expires_at", "revoked_at", "last_used_at"),
-)
+_COLUMNS = ("key", "name", "tenant", "opens", "state", "last used")
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 _MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MAX_NAME = 100
@@ -65,11 +62,11 @@ def key_commands(service: str, open_access: Callable[[], AccessEngine]) -> click
     @as_json_option
     def show_list(as_json: bool) -> None:
         with _opened(open_access) as access:
-            found = list(map(_row_of, access.keys()))
+            found = access.keys()
         if as_json:
-            print_json(found)
+            print_json(list(map(_row_of, found)))
         else:
-            print_table(f"{len(found)} keys", _COLUMNS, ([row[column] for column in _COLUMNS] for row in found))
+            print_table(f"{len(found)} keys", _COLUMNS, map(_cells_of, found))
 
     @group.command("revoke", help="Make a key useless for good, within two seconds.")
     @click.argument("key_id")
@@ -111,6 +108,26 @@ def _row_of(key: ApiKey) -> dict[str, Any]:
         "state": _state_of(key),
         **{f"{name}_at": None if at_ms is None else rfc3339(at_ms) for name, at_ms in shown.items()},
     }
+
+
+def _cells_of(key: ApiKey) -> tuple[str, ...]:
+    """What fits beside each other in a terminal; the rest is in the JSON."""
+    opens = " ".join(sorted(key.scopes)) + (f" for {key.seller_id}" if key.seller_id else "")
+    until_ms = key.expires_ms if key.revoked_ms is None else key.revoked_ms
+    state = _state_of(key)
+    since = {"good": "good until", "expired": "expired", "revoked": "revoked"}[state]
+    return (
+        key.key_id,
+        key.name,
+        key.tenant,
+        opens,
+        state if until_ms is None else f"{since} {_minute(until_ms)}",
+        "never" if key.last_used_ms is None else _minute(key.last_used_ms),
+    )
+
+
+def _minute(at_ms: int) -> str:
+    return rfc3339(at_ms)[:16].replace("T", " ")
 
 
 def _state_of(key: ApiKey) -> str:
