@@ -54,7 +54,7 @@ from service_kit.hints import Hints
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Component, Lifecycle
 from service_kit.members import Members
-from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
+from service_kit.metrics import Metrics, add_common_metrics, add_gate_metrics, add_order_metrics, add_outbox_metrics
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.rpc.options import Pulse
@@ -183,8 +183,9 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions |= {"overview": overview, "samples": sampler, "polls": PollAnswers()}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
-    web = WebServer(app, *port, gathers=not store.is_shared)
+    web = WebServer(app, *port, gathers=not store.is_shared, trusted_proxies=settings.trusted_proxies)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
+    add_gate_metrics(metrics, web.gate.refused)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=DeliveryState, to_be_sent=(DeliveryState.WAITING, *ACTIVE_STATES))
     _add_metrics(metrics, orders.measures, delivery, hub, grpc_server)

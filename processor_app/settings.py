@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processor_app.delivery.addresses import IpNetwork, networks
 from processor_app.delivery.mail_message import Mailbox, mailbox
 from processor_app.delivery.smtp_url import SmtpServer, smtp_url
 from processor_app.replies.links import base_url, secret_text
+from service_kit.networks import IpNetwork, networks
 from service_kit.settings import (
     choice,
     flag,
@@ -94,6 +94,12 @@ class ProcessorSettings:
         False,
         parse=flag(),
         help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
+    )
+    trusted_proxies: tuple[IpNetwork, ...] = setting(
+        (),
+        parse=networks("127.0.0.1/32,10.1.0.0/16"),
+        help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
+        "client's address is the last one of X-Forwarded-For.",
     )
     one_core: bool = setting(
         True,

@@ -29,7 +29,7 @@ from service_kit.cleanup import Cleanup
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
-from service_kit.metrics import Metrics, add_common_metrics, add_order_metrics, add_outbox_metrics
+from service_kit.metrics import Metrics, add_common_metrics, add_gate_metrics, add_order_metrics, add_outbox_metrics
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.samples import Sampler
@@ -142,8 +142,9 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     sampler = Sampler(overview.sample)
     app.extensions |= {"orders": orders, "overview": overview, "samples": sampler, "polls": PollAnswers()}
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    web = WebServer(app, *port, gathers=not store.is_shared)
+    web = WebServer(app, *port, gathers=not store.is_shared, trusted_proxies=settings.trusted_proxies)
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
+    add_gate_metrics(metrics, web.gate.refused)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=("pending", SET_ASIDE), to_be_sent=("pending",))
     _add_metrics(metrics, measures, orders, tracking, supervisor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service_kit.networks import IpNetwork, networks
 from service_kit.settings import (
     choice,
     comma_list,
@@ -55,6 +56,12 @@ class RequestorSettings:
         False,
         parse=flag(),
         help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
+    )
+    trusted_proxies: tuple[IpNetwork, ...] = setting(
+        (),
+        parse=networks("127.0.0.1/32,10.1.0.0/16"),
+        help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
+        "client's address is the last one of X-Forwarded-For.",
     )
     one_core: bool = setting(
         True,

@@ -145,6 +145,11 @@ def add_common_metrics(
     metrics.gauge("store_size_bytes", "Room that the store takes up.", lambda: store.measure().size_bytes)
 
 
+def add_gate_metrics(metrics: Metrics, refused_peers: Tally) -> None:
+    """Whom the web server did not let in."""
+    metrics.counter("web_peers_refused", "Connections that did not come from a trusted proxy.", refused_peers)
+
+
 def add_order_metrics(metrics: Metrics, store: Store, *, states: Iterable[str]) -> None:
     """How many orders stand in each state."""
     names = [str(state) for state in states]

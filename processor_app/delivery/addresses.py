@@ -11,14 +11,10 @@ differs between releases of Python and takes multicast for global.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from processor_app.delivery.deadline import Address
-from service_kit.settings import Parser
-
-IpAddress: TypeAlias = IPv4Address | IPv6Address
-IpNetwork: TypeAlias = IPv4Network | IPv6Network
+from service_kit.networks import IpAddress, IpNetwork
 
 _SPECIAL_V4 = tuple(
     IPv4Network(network)
@@ -81,12 +77,3 @@ def _is_global(address: IpAddress) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _SPECIAL_V4)
     return address in _GLOBAL_V6 and not any(address in network for network in _SPECIAL_V6)
-
-
-def networks() -> Parser[tuple[IpNetwork, ...]]:
-    """One or more networks with commas between them."""
-
-    def read(raw: str) -> tuple[IpNetwork, ...]:
-        return tuple(ip_network(item.strip()) for item in raw.split(","))
-
-    return Parser(read, "must be a list of networks with commas", "127.0.0.0/8,10.1.0.0/16")

@@ -18,7 +18,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from processor_app.delivery.addresses import AddressGuard, AddressRefused, IpNetwork
+from processor_app.delivery.addresses import AddressGuard, AddressRefused
 from processor_app.delivery.channel import AttemptResult, Parcel, Seller, Verdict
 from processor_app.delivery.deadline import (
     Bounds,
@@ -34,6 +34,7 @@ from processor_app.delivery.deadline import (
 from processor_app.delivery.webhook_signing import signatures
 from processor_app.delivery.webhook_url import UrlRefused, WebhookUrl, parse_webhook_url
 from service_kit.logs import get_logger
+from service_kit.networks import IpNetwork
 from service_kit.origin import Origin
 from service_kit.rules import ID_PATTERN
 from service_kit.times import rfc3339

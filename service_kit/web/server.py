@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any
@@ -17,7 +18,9 @@ from waitress.task import WSGITask  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
 from service_kit.logs import get_logger
+from service_kit.networks import IpNetwork
 from service_kit.ports import listen_alone
+from service_kit.web.callers import CLIENT_ADDRESS_KEY, ProxyGate, forwarded_address
 from service_kit.web.socket_loop import SWEEP_S, make_loop
 from service_kit.web.workers import LONG_WAIT_S, Workers
 
@@ -62,6 +65,7 @@ class WebServer:
         idle_timeout_s: int = 60,
         request_timeout_s: float = 15.0,
         gathers: bool = True,
+        trusted_proxies: Sequence[IpNetwork] = (),
     ) -> None:
         self._app = app
         self._host = host
@@ -74,6 +78,7 @@ class WebServer:
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
         self._workers = Workers(threads, gathers=gathers)
+        self.gate = ProxyGate(trusted_proxies)
         self._server: _Server | None = None
         self._loop: threading.Thread | None = None
 
@@ -101,7 +106,7 @@ class WebServer:
             max_request_header_size=_MAX_HEAD_BYTES,
             backlog=_BACKLOG,
             ident=None,
-            # Nothing here reads what a proxy says about the caller, so nobody need look for it.
+            # What a proxy says about the caller is read in one place of our own.
             clear_untrusted_proxy_headers=False,
             log_socket_errors=False,
         )
@@ -117,6 +122,7 @@ class WebServer:
             bind_socket=False,
         )
         self._server.request_timeout_s = self._request_timeout_s
+        self._server.gate = self.gate
         self._loop = threading.Thread(target=self._server.run, name="web-loop", daemon=True)
         self._loop.start()
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -150,6 +156,13 @@ class _Task(WSGITask):  # type: ignore[misc] # Waitress has no types
     """One request; an answer that comes in one piece goes out in one piece, its head included."""
 
     wrote_header: bool
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        if self.channel.server.gate.is_set:
+            peer = environ["REMOTE_ADDR"]
+            environ[CLIENT_ADDRESS_KEY] = forwarded_address(environ.get("HTTP_X_FORWARDED_FOR", ""), peer)
+        return environ
 
     def build_response_header(self) -> bytes:
         """The head of the answer; Waitress's own takes thrice the time, for cases that are none of the usual one."""
@@ -220,6 +233,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
 
     channel_class = _Channel
     request_timeout_s = 15.0
+    gate = ProxyGate(())
 
     def __init__(self, *args: Any, **options: Any) -> None:
         #: Guards the trigger against being pulled once it is closed: its file descriptor may be a database's by then,
@@ -252,6 +266,14 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
     def in_loop(self, call: Callable[[], None]) -> None:
         """Run a call in the thread of the loop, which alone may change channels."""
         self._wake_loop(call)
+
+    def accept(self) -> tuple[socket.socket, Any] | None:
+        """The next connection; one that comes past the proxy is closed before anything of it is read."""
+        accepted: tuple[socket.socket, Any] | None = super().accept()
+        if accepted is None or self.gate.lets_in(accepted[1][0]):
+            return accepted
+        accepted[0].close()
+        return None
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)

@@ -4,8 +4,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from processor_app.delivery.addresses import AddressGuard, networks
+from processor_app.delivery.addresses import AddressGuard
 from processor_app.delivery.webhook_url import UrlRefused, parse_webhook_url, webhook_url_fault
+from service_kit.networks import networks
 
 #: The first and the last address of every special-purpose range, and a neighbour outside where it is global.
 SPECIAL = [
