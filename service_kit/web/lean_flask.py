@@ -13,7 +13,8 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import MapAdapter
 
 from service_kit.access.model import ANYBODY
-from service_kit.web.guard import Guard, act_for
+from service_kit.web.audited import Auditor
+from service_kit.web.guard import READING, Guard, act_for
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -46,6 +47,8 @@ class LeanFlask(Flask):
     json_provider_class = _FastJson
     #: Looks at the key of every request; without one, anybody may do anything.
     guard: Guard | None = None
+    #: Keeps what is done here in the audit log.
+    auditor: Auditor | None = None
 
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Find out whom the request acts for, before anything else is done for it."""
@@ -55,6 +58,13 @@ class LeanFlask(Flask):
         else:
             self.guard.admit(request, self.view_functions)
         return super().preprocess_request()
+
+    def process_response(self, response: Response) -> Response:
+        """Finish an answer, errors too, and note what was done."""
+        response = super().process_response(response)
+        if self.auditor is not None and request_ctx.request.method not in READING:
+            self.auditor.note(request_ctx.request, response, self.view_functions)
+        return response
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by method and path; Flask would take the host's name apart first."""
