@@ -225,10 +225,9 @@ class Orders:
         """How many orders stand in each state."""
         return self._store.counts(tenant)
 
-    @property
-    def open_streams(self) -> int:
-        """How many streams are open at this processor."""
-        return self._hub.stream_count
+    def open_streams(self, tenant: str) -> int:
+        """How many streams of a tenant are open at this processor."""
+        return self._hub.streams_of(tenant)
 
     def has_open_stream(self, ref: Ref) -> bool:
         """Whether the order's stream is open at this processor."""

@@ -14,7 +14,7 @@ from service_kit.storage.contract import Store
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """How things stand now. ``requestors`` are the peers whose calls carry streams.
+    """How things stand now. ``requestors`` are the peers whose calls carry streams; it ``is_linked`` while one does.
 
     ``oldest_active_ms`` is when the oldest delivery that is still to be sent was made. ``open_breakers`` counts the
     doors that are given a rest after failures, ``slow_sellers`` those behind which attempts take long.
@@ -27,6 +27,7 @@ class Situation:
     open_breakers: int
     slow_sellers: int
     sellers: int
+    is_linked: bool
     requestors: tuple[str, ...]
 
 
@@ -38,25 +39,31 @@ class Overview:
         self._hub = hub
         self._dispatcher = dispatcher
 
-    def look(self) -> Situation:
-        """How things stand now. Raises `StoreUnavailable`."""
-        deliveries = self._store.outbox_counts()
-        oldest_ms = self._store.measure().oldest_ms
-        facts = self._dispatcher.facts()
+    def look(self, tenant: str) -> Situation:
+        """How things stand now for a tenant. Raises `StoreUnavailable`.
+
+        What the service is made of, and what is known of all tenants together, is for the first tenant alone.
+        """
+        is_first = tenant == DEFAULT_TENANT
+        deliveries = self._store.outbox_counts(tenant)
+        oldest_ms = self._store.measure().oldest_ms if is_first else {}
+        doors = self._dispatcher.troubled_doors(tenant)
+        peers = tuple(sorted(outlet.peer for outlet in self._hub.outlets()))
         return Situation(
-            orders=self._store.counts(DEFAULT_TENANT),
-            open_streams=self._hub.stream_count,
+            orders=self._store.counts(tenant),
+            open_streams=self._hub.streams_of(tenant),
             deliveries=deliveries,
             oldest_active_ms=min((oldest_ms[state] for state in ACTIVE_STATES if state in oldest_ms), default=None),
-            open_breakers=facts["open_breakers"],
-            slow_sellers=facts["slow_sellers"],
-            sellers=self._store.counts(directory_of(DEFAULT_TENANT)).get(SellerState.REGISTERED, 0),
-            requestors=tuple(sorted(outlet.peer for outlet in self._hub.outlets())),
+            open_breakers=doors.resting,
+            slow_sellers=doors.slow,
+            sellers=self._store.counts(directory_of(tenant)).get(SellerState.REGISTERED, 0),
+            is_linked=bool(peers),
+            requestors=peers if is_first else (),
         )
 
     def sample(self) -> dict[str, float]:
-        """The numbers that charts are drawn from. Raises `StoreUnavailable`."""
-        now = self.look()
+        """The numbers that charts are drawn from, for the first tenant. Raises `StoreUnavailable`."""
+        now = self.look(DEFAULT_TENANT)
         return {
             **{f"orders.{state}": n for state, n in now.orders.items()},
             "streams.open": now.open_streams,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -233,7 +233,7 @@ class Outlet:
 class StreamHub:
     """Which outlet holds each order's stream.
 
-    ``_lock`` guards the two collections and the moment in which a stream changes its outlet.
+    ``_lock`` guards the collections and the moment in which a stream changes its outlet.
     """
 
     def __init__(self, store: Store, *, holder: str = "", hints: Hints | None = None) -> None:
@@ -243,12 +243,17 @@ class StreamHub:
         self._hints: Hints = hints or NoHints()
         self._lock = threading.Lock()
         self._streams: dict[Ref, Stream] = {}
+        self._of_tenants: Counter[str] = Counter()
         self._outlets: set[Outlet] = set()
 
     @property
     def stream_count(self) -> int:
         """How many streams are live."""
         return len(self._streams)
+
+    def streams_of(self, tenant: str) -> int:
+        """How many streams of a tenant are live."""
+        return self._of_tenants[tenant]
 
     def outlets(self) -> list[Outlet]:
         """The calls that carry streams now."""
@@ -271,7 +276,7 @@ class StreamHub:
             self._outlets.discard(outlet)
             gone = [ref for ref, stream in self._streams.items() if stream.outlet is outlet]
             for ref in gone:
-                del self._streams[ref]
+                self._drop(ref)
 
     def attach(self, opened: Opened, outlet: Outlet) -> None:
         """Make the outlet the one place of the order's stream, and tell it that the stream is open.
@@ -289,10 +294,16 @@ class StreamHub:
                 old.outlet.forget(old)
                 if old.outlet is not outlet or old.stream_id != opened.stream_id:
                     old.outlet.push(Superseded(old.ref, old.stream_id))
+            else:
+                self._of_tenants[opened.ref.tenant] += 1
             self._streams[opened.ref] = stream
             outlet.push(opened)
             # Always: the log may have grown since ``opened`` was made, when nobody could wake this stream.
             outlet.mark(stream)
+
+    def _drop(self, ref: Ref) -> None:
+        del self._streams[ref]
+        self._of_tenants[ref.tenant] -= 1
 
     def publish(self, refs: Iterable[Ref]) -> None:
         """Say that the logs of these orders have grown, here or at the processor that has their streams."""
@@ -341,7 +352,7 @@ class StreamHub:
         """End a stream whose place another processor has taken."""
         with self._lock:
             if self._streams.get(stream.ref) is stream:
-                del self._streams[stream.ref]
+                self._drop(stream.ref)
                 stream.outlet.forget(stream)
                 stream.outlet.push(Superseded(stream.ref, stream.stream_id))
 
@@ -355,7 +366,7 @@ class StreamHub:
                 outlet.acknowledge(stream, seq)
                 if stream.final_seq is not None and stream.acked_seq >= stream.final_seq:
                     outlet.forget(stream)
-                    del self._streams[ref]
+                    self._drop(ref)
 
     def next_batch(self, outlet: Outlet, timeout_s: float) -> Batch | None:
         """Wait for what the outlet has to send next, and read it; None when the call is over.

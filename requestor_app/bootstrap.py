@@ -188,7 +188,7 @@ def _add_metrics(
         supervisor.link_counts,
         labels=["state"],
     )
-    metrics.counter("duplicates_refused", "Initiates of orders that were live.", lambda: orders.duplicates_refused)
+    metrics.counter("duplicates_refused", "Initiates of orders that were live.", orders.duplicates_refused)
     metrics.counter("inputs_accepted", "Orders, follow-ups and closes of buyers that were kept.", measures.accepted)
     metrics.counter("inputs_relayed", "Follow-ups and closes that the processor has taken.", measures.relayed)
     metrics.counter("inputs_set_aside", "Follow-ups and closes that the processor never takes.", measures.set_aside)

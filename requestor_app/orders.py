@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -104,12 +105,13 @@ class Orders:
         self._measures = measures
         self._instance_id = instance_id
         self._count_lock = threading.Lock()
-        self._duplicates_refused = 0
+        #: By tenant.
+        self._duplicates_refused: Counter[str] = Counter()
 
-    @property
-    def duplicates_refused(self) -> int:
-        """How often an initiate found its order live already, since the start."""
-        return self._duplicates_refused
+    def duplicates_refused(self, tenant: str | None = None) -> int:
+        """How often an initiate found its order live already, since the start; of all tenants when None."""
+        with self._count_lock:
+            return self._duplicates_refused.total() if tenant is None else self._duplicates_refused[tenant]
 
     def initiate(self, request: OrderRequest) -> bool:
         """Claim an order and launch its stream; False when it is live already.
@@ -158,7 +160,7 @@ class Orders:
 
     def _refuse_duplicate(self, request: OrderRequest) -> bool:
         with self._count_lock:
-            self._duplicates_refused += 1
+            self._duplicates_refused[request.ref.tenant] += 1
         log.info(
             f"Order {request.ref.key} already has active gRPC stream. Preventing duplicate stream.",
             action="order.duplicate",
@@ -290,7 +292,7 @@ class Orders:
         return TrackingStatus(
             total_orders=sum(states.values()),
             active_streams=states.get(OrderState.LIVE, 0) + states.get(OrderState.CLOSING, 0),
-            open_streams=self._peers.open_streams(),
+            open_streams=self._peers.open_streams(tenant),
             states=states,
             order_ids=page.keys,
             next_cursor=page.next_cursor,

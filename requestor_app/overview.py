@@ -68,26 +68,28 @@ class Overview:
         self._supervisor = supervisor
         self._instance_id = instance_id
 
-    def look(self) -> Situation:
-        """How things stand now. Raises `StoreUnavailable`."""
-        messages = self._store.outbox_counts()
+    def look(self, tenant: str) -> Situation:
+        """How things stand now for a tenant. Raises `StoreUnavailable`.
+
+        What the service is made of, and what is known of all tenants together, is for the first tenant alone.
+        """
+        is_first = tenant == DEFAULT_TENANT
+        messages = self._store.outbox_counts(tenant)
         return Situation(
-            orders=self._store.counts(DEFAULT_TENANT),
-            streams={name: self._tracking.count(*states) for name, states in _SHOWN_STREAMS.items()},
-            duplicates_refused=self._orders.duplicates_refused,
+            orders=self._store.counts(tenant),
+            streams={name: self._tracking.count(*states, tenant=tenant) for name, states in _SHOWN_STREAMS.items()},
+            duplicates_refused=self._orders.duplicates_refused(tenant),
             pending=messages.get(_PENDING, 0),
             set_aside=messages.get(SET_ASIDE, 0),
-            oldest_pending_ms=self._store.measure().oldest_ms.get(_PENDING),
+            oldest_pending_ms=self._store.measure().oldest_ms.get(_PENDING) if is_first else None,
             link_error=self._supervisor.check_processor(),
-            processors=tuple(
-                Processor(link.target, None if link.is_connected else link.error) for link in self._supervisor.links
-            ),
-            instances=self._instances(),
+            processors=self._processors() if is_first else (),
+            instances=self._instances() if is_first else (),
         )
 
     def sample(self) -> dict[str, float]:
-        """The numbers that charts are drawn from. Raises `StoreUnavailable`."""
-        now = self.look()
+        """The numbers that charts are drawn from, for the first tenant. Raises `StoreUnavailable`."""
+        now = self.look(DEFAULT_TENANT)
         return {
             **{f"orders.{state}": n for state, n in now.orders.items()},
             **{f"streams.{state}": n for state, n in now.streams.items()},
@@ -96,6 +98,11 @@ class Overview:
             "notes.set_aside": now.set_aside,
             "processor.connected": float(now.link_error is None),
         }
+
+    def _processors(self) -> tuple[Processor, ...]:
+        return tuple(
+            Processor(link.target, None if link.is_connected else link.error) for link in self._supervisor.links
+        )
 
     def _instances(self) -> tuple[Instance, ...]:
         now_ms = self._store.now_ms()

@@ -25,8 +25,9 @@ class _Peer:
 
     __slots__ = ("closed", "heard_s", "open_streams")
 
-    def __init__(self, heard_s: float, open_streams: int, closed: frozenset[Ref] | None) -> None:
+    def __init__(self, heard_s: float, open_streams: Mapping[str, int], closed: frozenset[Ref] | None) -> None:
         self.heard_s = heard_s
+        #: By tenant.
         self.open_streams = open_streams
         #: The orders whose streams are not open; None when they are too many to be named.
         self.closed = closed
@@ -61,7 +62,7 @@ class Peers:
             [
                 {
                     "instance": self._instance_id,
-                    "open": self._own_open_streams(),
+                    "open": self._tracking.open_streams(),
                     "closed": closed if len(closed) <= _MAX_NAMED else None,
                 }
             ],
@@ -73,14 +74,15 @@ class Peers:
         with self._lock:
             for item in said:
                 closed = None if item["closed"] is None else frozenset(Ref(*ref) for ref in item["closed"])
-                self._peers[str(item["instance"])] = _Peer(now_s, int(item["open"]), closed)
+                self._peers[str(item["instance"])] = _Peer(now_s, dict(item["open"]), closed)
             self._peers = {name: peer for name, peer in self._peers.items() if now_s - peer.heard_s < SILENT_S}
 
     # ---- known
 
-    def open_streams(self) -> int:
-        """How many streams are open, at all instances."""
-        return self._own_open_streams() + sum(peer.open_streams for peer in self._living().values())
+    def open_streams(self, tenant: str) -> int:
+        """How many streams of a tenant are open, at all instances."""
+        own = self._tracking.count(StreamState.OPEN, StreamState.ENDING, tenant=tenant)
+        return own + sum(peer.open_streams.get(tenant, 0) for peer in self._living().values())
 
     def view(self, order: Order) -> StreamView | None:
         """How the stream of an order stands, wherever it is; None when nobody knows."""
@@ -91,9 +93,6 @@ class Peers:
         if peer is None or peer.closed is None or order.ref in peer.closed or not order.applied_seq:
             return None
         return StreamView(StreamState.OPEN, order.updated_ms, "", order.token)
-
-    def _own_open_streams(self) -> int:
-        return self._tracking.count(StreamState.OPEN, StreamState.ENDING)
 
     def _living(self) -> Mapping[str, _Peer]:
         peers = self._peers

@@ -28,6 +28,8 @@ class StreamState(StrEnum):
 
 #: States in which the order has a launched stream.
 LAUNCHED = frozenset({StreamState.CONNECTING, StreamState.OPENING, StreamState.OPEN, StreamState.REFUSED})
+#: What counts as open for a person.
+_OPEN = frozenset({StreamState.OPEN, StreamState.ENDING})
 
 
 class Tracked:
@@ -83,7 +85,9 @@ class OrderTracking:
         #: Guards the dict and the state of its values.
         self._lock = threading.Lock()
         self._orders: dict[Ref, Tracked] = {}
+        #: By state, and by tenant and state.
         self._counts: Counter[StreamState] = Counter()
+        self._of_tenants: Counter[tuple[str, StreamState]] = Counter()
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -236,10 +240,21 @@ class OrderTracking:
         with self._lock:
             return [ref for ref, tracked in self._orders.items() if tracked.state in LAUNCHED]
 
-    def count(self, *states: StreamState) -> int:
-        """How many tracked orders stand in one of the states."""
+    def count(self, *states: StreamState, tenant: str | None = None) -> int:
+        """How many tracked orders stand in one of the states; of all tenants when None."""
         with self._lock:
-            return sum(self._counts[state] for state in states)
+            if tenant is None:
+                return sum(self._counts[state] for state in states)
+            return sum(self._of_tenants[tenant, state] for state in states)
+
+    def open_streams(self) -> dict[str, int]:
+        """How many streams are open, by tenant."""
+        found: Counter[str] = Counter()
+        with self._lock:
+            for (tenant, state), count in self._of_tenants.items():
+                if state in _OPEN and count:
+                    found[tenant] += count
+        return dict(found)
 
     def counts(self) -> dict[str, int]:
         """How many tracked orders stand in each state."""
@@ -248,16 +263,23 @@ class OrderTracking:
 
     def _put(self, tracked: Tracked) -> None:
         self._orders[tracked.ref] = tracked
-        self._counts[tracked.state] += 1
+        self._count(tracked, 1)
 
     def _drop(self, tracked: Tracked) -> None:
         del self._orders[tracked.ref]
-        self._counts[tracked.state] -= 1
+        self._count(tracked, -1)
 
     def _set(self, tracked: Tracked, state: StreamState, now_ms: int) -> None:
-        self._counts[tracked.state] -= 1
-        self._counts[state] += 1
+        self._count(tracked, -1)
         tracked.state, tracked.since_ms = state, now_ms
+        self._count(tracked, 1)
+
+    def _count(self, tracked: Tracked, change: int) -> None:
+        self._counts[tracked.state] += change
+        name = (tracked.ref.tenant, tracked.state)
+        self._of_tenants[name] += change
+        if not self._of_tenants[name]:  # there may be many tenants, most of them idle
+            del self._of_tenants[name]
 
 
 def fingerprint_of(order: Order | OrderRequest) -> int:

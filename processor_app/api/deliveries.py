@@ -40,7 +40,7 @@ def list_deliveries() -> dict[str, Any]:
     page = _deliveries().page(_filter(query), cursor=query["cursor"], limit=query["limit"])
     return {
         "deliveries": [answers.delivery(ref, delivery) for ref, delivery in page.deliveries],
-        "states": _deliveries().counts(),
+        "states": _deliveries().counts(current_principal().tenant),
         "next_cursor": page.next_cursor,
     }
 

@@ -10,7 +10,7 @@ from flask import Blueprint, current_app
 from processor_app.api import answers, schemas
 from processor_app.domain import Answer, Close, IdTaken, OrderFinished, OrderNotFound, OrderState, Reply
 from processor_app.orders import Orders
-from service_kit.access.model import Scope
+from service_kit.access.model import Forbidden, Scope
 from service_kit.change import Ref
 from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.web.guard import current_principal
@@ -44,8 +44,9 @@ def _ref(order_req_id: str) -> Ref:
 def list_orders() -> dict[str, Any]:
     """Answer one page of orders, newest first."""
     query = load_query(_ORDER_QUERY)
+    tenant = current_principal().tenant
     page = _orders().page(
-        current_principal().tenant,
+        tenant,
         states=[query["state"]] if "state" in query else (),
         session_id=query.get("session_id"),
         cursor=query["cursor"],
@@ -53,8 +54,8 @@ def list_orders() -> dict[str, Any]:
     )
     return {
         "orders": [answers.order(o, is_stream_open=_orders().has_open_stream(o.ref)) for o in page.orders],
-        "states": _orders().counts(current_principal().tenant),
-        "open_streams": _orders().open_streams,
+        "states": _orders().counts(tenant),
+        "open_streams": _orders().open_streams(tenant),
         "next_cursor": page.next_cursor,
     }
 
@@ -98,6 +99,8 @@ def order_events(order_req_id: str) -> dict[str, Any]:
 def reply(order_req_id: str) -> dict[str, Any]:
     """Answer 200 when the reply is on disk; it travels to the buyer as an event."""
     data = load_body(_REPLY)
+    if current_principal().seller_id not in (None, data["seller_id"]):
+        raise Forbidden("This key answers in the name of another seller.")
     reply_id = data.get("reply_id") or uuid.uuid4().hex
     _orders().reply(
         Reply(

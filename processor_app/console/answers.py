@@ -72,7 +72,7 @@ def overview(now: Situation) -> dict[str, Any]:
         "open_breakers": now.open_breakers,
         "slow_sellers": now.slow_sellers,
         "sellers": now.sellers,
-        "link": {"is_up": bool(now.requestors), "error": None if now.requestors else "no requestor is connected"},
+        "link": {"is_up": now.is_linked, "error": None if now.is_linked else "no requestor is connected"},
         "requestors": [{"name": peer} for peer in now.requestors],
     }
 

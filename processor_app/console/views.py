@@ -117,7 +117,7 @@ def orders() -> Response:
             limit=query["limit"],
         )
         return {
-            "now": answers.overview(_overview().look()),
+            "now": answers.overview(_overview().look(current_principal().tenant)),
             **console_answers.sampled(_samples()),
             "orders": [
                 answers.order_row(order, is_stream_open=_orders().has_open_stream(order.ref)) for order in page.orders

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from processor_app.delivery.breaker import Breaker
 from processor_app.delivery.delivery import CHANNELS, DeliveryState
@@ -64,6 +65,13 @@ class BacklogFacts:
     running: int
     slow_sellers: int
     open_breakers: int
+
+
+class TroubledDoors(NamedTuple):
+    """Doors through which less goes just now."""
+
+    slow: int
+    resting: int
 
 
 class Backlog:
@@ -351,6 +359,12 @@ class Backlog:
                 slow_sellers=sum(door.is_slow for door in self._doors.values()),
                 open_breakers=sum(door.breaker.is_open for door in self._doors.values()),
             )
+
+    def troubled_doors(self, tenant: str) -> TroubledDoors:
+        """How many doors of a tenant are slow, and how many are given a rest."""
+        with self._lock:
+            doors = [door for door in self._doors.values() if door.key.tenant == tenant]
+        return TroubledDoors(sum(door.is_slow for door in doors), sum(door.breaker.is_open for door in doors))
 
     def close(self) -> None:
         """Hand out nothing more. Safe to call twice."""

@@ -58,9 +58,9 @@ class Deliveries:
         page = self._store.outbox(wanted, cursor=cursor, limit=limit)
         return DeliveryPage(tuple((ref, delivery_of(message)) for ref, message in page.messages), page.next_cursor)
 
-    def counts(self) -> dict[str, int]:
-        """How many deliveries stand in each state."""
-        return self._store.outbox_counts()
+    def counts(self, tenant: str | None = None) -> dict[str, int]:
+        """How many deliveries stand in each state; of all tenants when None."""
+        return self._store.outbox_counts(tenant)
 
     def retry(self, tenant: str, delivery_id: str) -> tuple[Ref, Delivery]:
         """Send a dead or retrying delivery again, now. Raises `DeliveryNotFound` or `DeliveryNotRetryable`."""

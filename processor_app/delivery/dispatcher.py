@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from processor_app.delivery.backlog import Backlog
+from processor_app.delivery.backlog import Backlog, TroubledDoors
 from processor_app.delivery.clerk import Clerk
 from processor_app.delivery.courier import Courier
 from processor_app.delivery.delivery import DeliveryState
@@ -84,6 +84,10 @@ class Dispatcher:
             "waiting": counts.get(DeliveryState.WAITING, 0),
             "dead": counts.get(DeliveryState.DEAD, 0),
         }
+
+    def troubled_doors(self, tenant: str) -> TroubledDoors:
+        """How many doors of a tenant are slow, and how many are given a rest."""
+        return self._backlog.troubled_doors(tenant)
 
     def _work(self) -> None:
         while (job := self._backlog.take()) is not None:

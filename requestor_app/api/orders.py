@@ -166,8 +166,9 @@ def _close(order_req_id: str, kind: CloseKind) -> dict[str, Any]:
 def tracking_status() -> dict[str, Any]:
     """Answer the counts over all orders and one page of their ids."""
     query = load_query(_STATUS_QUERY)
-    status = _orders().tracking_status(current_principal().tenant, cursor=query.get("cursor"), limit=query["limit"])
-    return answers.tracking_status(status, _orders().duplicates_refused)
+    tenant = current_principal().tenant
+    status = _orders().tracking_status(tenant, cursor=query.get("cursor"), limit=query["limit"])
+    return answers.tracking_status(status, _orders().duplicates_refused(tenant))
 
 
 @blueprint.get("/tracking/<order_req_id>")

@@ -91,7 +91,7 @@ def orders() -> Response:
             limit=query["limit"],
         )
         return {
-            "now": answers.overview(_overview().look()),
+            "now": answers.overview(_overview().look(current_principal().tenant)),
             **console_answers.sampled(_samples()),
             **api_answers.order_list(page, _orders()),
         }

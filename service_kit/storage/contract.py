@@ -178,8 +178,8 @@ class Store(Protocol):
     def counts(self, tenant: str | None) -> dict[str, int]:
         """How many records stand in each state; states without records are left out."""
 
-    def outbox_counts(self) -> dict[str, int]:
-        """How many outbox messages stand in each state, over all tenants."""
+    def outbox_counts(self, tenant: str | None = None) -> dict[str, int]:
+        """How many outbox messages stand in each state; of all tenants when None."""
 
     def measure(self) -> StoreMeasures:
         """How much there is, for an operator; it must be quick however much that is."""

@@ -405,20 +405,19 @@ class RedisStore:
 
     def counts(self, tenant: str | None) -> dict[str, int]:
         """How many records stand in each state."""
+        return self._counted(":counts", tenant)
+
+    def outbox_counts(self, tenant: str | None = None) -> dict[str, int]:
+        """How many outbox messages stand in each state; of all tenants when None."""
+        return self._counted(":outbox-counts", tenant)
+
+    def _counted(self, suffix: str, tenant: str | None) -> dict[str, int]:
         counts: Counter[str] = Counter()
-        for flat in self.link.command_on_every_shard("HGETALL", ":counts"):
+        for flat in self.link.command_on_every_shard("HGETALL", suffix):
             for field, number in _pairs(flat):
                 of, _, state = field.decode().partition("/")
                 if tenant is None or unquoted(of) == tenant:
                     counts[state] += int(number)
-        return dict(counts)
-
-    def outbox_counts(self) -> dict[str, int]:
-        """How many outbox messages stand in each state, over all tenants."""
-        counts: Counter[str] = Counter()
-        for flat in self.link.command_on_every_shard("HGETALL", ":outbox-counts"):
-            for state, number in _pairs(flat):
-                counts[state.decode()] += int(number)
         return dict(counts)
 
     def measure(self) -> StoreMeasures:

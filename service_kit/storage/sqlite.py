@@ -266,15 +266,18 @@ class SqliteStore:
         )
         return {state: n for state, n in rows if n}
 
-    def outbox_counts(self) -> dict[str, int]:
-        """How many outbox messages stand in each state, over all tenants."""
-        return dict(self._rows("SELECT state, n FROM outbox_counts WHERE n > 0"))
+    def outbox_counts(self, tenant: str | None = None) -> dict[str, int]:
+        """How many outbox messages stand in each state; of all tenants when None."""
+        rows = self._rows(
+            "SELECT state, sum(n) FROM outbox_counts WHERE (? IS NULL OR tenant = ?) GROUP BY state", (tenant, tenant)
+        )
+        return {state: n for state, n in rows if n}
 
     def measure(self) -> StoreMeasures:
         """The size of the file and of its log, and the oldest message in each state."""
         rows = self._rows(
             "SELECT c.state, (SELECT min(o.created_ms) FROM outbox o WHERE o.state = c.state) "
-            "FROM outbox_counts c WHERE c.n > 0"
+            "FROM (SELECT DISTINCT state FROM outbox_counts WHERE n > 0) c"
         )
         return StoreMeasures(
             size_bytes=_size_of(self.path) + _size_of(Path(f"{self.path}-wal")),

@@ -99,6 +99,35 @@ MIGRATIONS: tuple[str, ...] = (
         INSERT INTO outbox_counts VALUES (new.state, 1) ON CONFLICT (state) DO UPDATE SET n = n + 1;
     END;
     """,
+    # The counts of messages are kept by tenant, too.
+    """
+    DROP TRIGGER outbox_put;
+    DROP TRIGGER outbox_settled;
+    DROP TRIGGER outbox_moved;
+    DROP TABLE outbox_counts;
+    CREATE TABLE outbox_counts (
+        tenant TEXT NOT NULL,
+        state TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (tenant, state)
+    ) WITHOUT ROWID;
+    INSERT INTO outbox_counts
+        SELECT r.tenant, o.state, count(*) FROM outbox o JOIN records r ON r.id = o.record GROUP BY r.tenant, o.state;
+    CREATE TRIGGER outbox_put AFTER INSERT ON outbox BEGIN
+        INSERT INTO outbox_counts VALUES ((SELECT tenant FROM records WHERE id = new.record), new.state, 1)
+            ON CONFLICT (tenant, state) DO UPDATE SET n = n + 1;
+    END;
+    CREATE TRIGGER outbox_settled AFTER DELETE ON outbox BEGIN
+        UPDATE outbox_counts SET n = n - 1
+            WHERE tenant = (SELECT tenant FROM records WHERE id = old.record) AND state = old.state;
+    END;
+    CREATE TRIGGER outbox_moved AFTER UPDATE OF state ON outbox WHEN old.state <> new.state BEGIN
+        UPDATE outbox_counts SET n = n - 1
+            WHERE tenant = (SELECT tenant FROM records WHERE id = old.record) AND state = old.state;
+        INSERT INTO outbox_counts VALUES ((SELECT tenant FROM records WHERE id = new.record), new.state, 1)
+            ON CONFLICT (tenant, state) DO UPDATE SET n = n + 1;
+    END;
+    """,
 )
 
 

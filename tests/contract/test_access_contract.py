@@ -105,14 +105,14 @@ class TestAccessStore:
         before = other.version()
         assert access.revoke(made.key_id, 1_234)
         assert other.version() != before
-        assert [found.revoked_ms for found in other.keys()] == [1_234]
+        assert other.keys()[0].revoked_ms == 1_234
 
     def test_a_revocation_is_for_good(self, access: AccessEngine) -> None:
         made = key()
         access.add(made)
         assert access.revoke(made.key_id, 5)
         assert access.revoke(made.key_id, 9)
-        assert [found.revoked_ms for found in access.keys()] == [5]
+        assert access.keys()[0].revoked_ms == 5
 
     def test_an_unknown_key_is_not_revoked(self, access: AccessEngine) -> None:
         assert not access.revoke("nobody", 5)
@@ -124,8 +124,7 @@ class TestAccessStore:
         access.add(two)
         access.touch({one.key_id: 100, two.key_id: 200})
         access.touch({one.key_id: 90, two.key_id: 300})
-        assert [found.last_used_ms for found in access.keys()] == [100, 300]
-        assert access.keys()[0] == replace(one, last_used_ms=100)
+        assert list(access.keys()) == [replace(one, last_used_ms=100), replace(two, last_used_ms=300)]
 
     def test_the_audit_log_is_newest_first_and_of_one_tenant(self, access: AccessEngine) -> None:
         lines = [line(1), line(2, "other"), line(3)]
@@ -164,8 +163,9 @@ class TestAccessStore:
                 stores[number].record(line(number))
 
         in_threads(8, work)
-        assert stores[0].version() == len(stores[0].keys()) == 80
-        assert all(found.last_used_ms is not None for found in stores[0].keys())
+        kept = stores[0].keys()
+        assert stores[0].version() == len(kept) == 80
+        assert all(found.last_used_ms is not None for found in kept)
         assert len(stores[0].audit(None, limit=100)) == 80
 
     def test_it_works_again_after_its_stop(self, access: AccessEngine) -> None:

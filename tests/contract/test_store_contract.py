@@ -454,6 +454,19 @@ class TestStoreContract:
         store.update(put(ref(1), settles=("message:1", "absent")))
         assert store.outbox_counts() == {"pending": 1, "set_aside": 1, "failed": 1}
 
+    def test_outbox_counts_are_of_one_tenant_when_it_is_named(self, store: Store) -> None:
+        theirs = Ref("other", REF.key)
+        store.update(put(puts=(message(1), message(2, state="set_aside"))))
+        store.update(put(theirs, puts=(message(1),)))
+        assert store.outbox_counts("default") == {"pending": 1, "set_aside": 1}
+        assert store.outbox_counts("other") == {"pending": 1}
+        assert store.outbox_counts("absent") == {}
+        assert store.outbox_counts() == {"pending": 2, "set_aside": 1}
+        store.update(put(theirs, settles=("message:1",)))
+        store.update(put(puts=(message(1, state="set_aside"),)))
+        assert store.outbox_counts("other") == {}
+        assert store.outbox_counts("default") == {"set_aside": 2}
+
     def test_outbox_counts_follow_every_change(self, store: Store) -> None:
         store.update(put(ref(1), puts=(message(1), message(2), message(3))))
         store.update_all(

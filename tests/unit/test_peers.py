@@ -79,9 +79,9 @@ def pair(owner: OrderTracking, clock: Clock) -> tuple[Peers, Peers]:
 
 
 def test_open_streams_are_counted_over_all_instances(pair: tuple[Peers, Peers], clock: Clock) -> None:
-    assert [peers.open_streams() for peers in pair] == [2, 2]
+    assert [peers.open_streams("default") for peers in pair] == [2, 2]
     clock.now_s += SILENT_S
-    assert [peers.open_streams() for peers in pair] == [2, 0]
+    assert [peers.open_streams("default") for peers in pair] == [2, 0]
 
 
 def test_a_stream_elsewhere_is_open_unless_its_owner_says_otherwise(

@@ -80,7 +80,7 @@ local function apply(change, stored)
         if message.address ~= '' then
             call('ZADD', ADDRESSES, 0, message.address .. '\0' .. message.state .. '\0' .. member)
         end
-        count(OUTBOX_COUNTS, message.state, 1)
+        count(OUTBOX_COUNTS, tenant_of(name) .. '/' .. message.state, 1)
     end
     for _, message_id in ipairs(change.settles) do
         local before = call('HGET', messages, message_id)

@@ -96,7 +96,7 @@ local function drop_message(name, record_id, message_id, blob)
     if old.address ~= '' then
         call('ZREM', ADDRESSES, old.address .. '\0' .. old.state .. '\0' .. member)
     end
-    count(OUTBOX_COUNTS, old.state, -1)
+    count(OUTBOX_COUNTS, tenant_of(name) .. '/' .. old.state, -1)
     call('HDEL', key('messages', name), message_id)
 end
 

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 from flask import Response, request
 
+from service_kit.web.guard import optional_principal
+
 #: How long an answer is taken for the present state, when nothing tells that it is not.
 FRESH_S = 1.0
 #: The same when a version says that nothing has changed.
@@ -72,7 +74,12 @@ class PollAnswers:
             self._generation += 1
 
     def _find(self, state: Callable[[], Part], version: Hashable) -> _Kept:
-        key = (request.path, *((name, value) for name, value in request.args.items(multi=True) if name != AFTER))
+        # What one tenant was answered is not for another.
+        key = (
+            optional_principal(),
+            request.path,
+            *((name, value) for name, value in request.args.items(multi=True) if name != AFTER),
+        )
         with self._lock:
             kept = self._kept.get(key)
             generation = self._generation
