@@ -31,11 +31,11 @@ class Pair(NamedTuple):
         return f"http://127.0.0.1:{self.processor.web.port}/api/v1"
 
 
-def make_requestor(folder: Path, *processors: str) -> Requestor:
+def make_requestor(folder: Path, *processors: str, **other: Any) -> Requestor:
     """The requestor's parts with a store in the folder, not started."""
     # Port 1 is nobody's: an order waits for its processor.
     settings = RequestorSettings(
-        store=f"sqlite:///{folder / 'requestor.db'}", port=0, processors=processors or ("127.0.0.1:1",)
+        store=f"sqlite:///{folder / 'requestor.db'}", port=0, processors=processors or ("127.0.0.1:1",), **other
     )
     parts: Requestor = create_requestor_app(settings).extensions["requestor"]
     parts.app.test_client_class = DescribedClient

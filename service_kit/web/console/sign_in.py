@@ -157,9 +157,7 @@ def _own_session(sessions: Sessions) -> Session | None:
 
 def _set_cookie(response: Response, sessions: Sessions, session: Session) -> None:
     name, is_secure = session_cookie_name(sessions, request.environ), is_by_https(request.environ)
-    response.set_cookie(
-        name, sessions.cookie_of(session), path="/", secure=is_secure, httponly=True, samesite="Strict"
-    )
+    response.set_cookie(name, sessions.cookie_of(session), path="/", secure=is_secure, httponly=True, samesite="Strict")
 
 
 def _delete_cookie(response: Response, sessions: Sessions) -> None:
