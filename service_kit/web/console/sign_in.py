@@ -93,8 +93,9 @@ def _lead_to_sign_in(error: SessionOver) -> Response:
     is_page = request.path in _page_paths()
     if is_page:
         query = request.query_string.decode("latin-1")
-        wanted = {"next": f"{request.path}?{query}" if query else request.path}
-        response = redirect(url_for(_SIGN_IN, **(wanted if wanted["next"] != "/" else {})), HTTPStatus.SEE_OTHER)
+        wanted = f"{request.path}?{query}" if query else request.path
+        place = url_for(_SIGN_IN) if wanted == "/" else url_for(_SIGN_IN, next=wanted)
+        response = redirect(place, HTTPStatus.SEE_OTHER)
     elif request.endpoint == f"{CONSOLE}.sign_out":
         response = redirect(url_for(_SIGN_IN), HTTPStatus.SEE_OTHER)
     else:
