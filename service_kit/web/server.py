@@ -21,6 +21,7 @@ from service_kit.logs import get_logger
 from service_kit.networks import IpNetwork
 from service_kit.ports import listen_alone
 from service_kit.web.callers import CLIENT_ADDRESS_KEY, ProxyGate, forwarded_address
+from service_kit.web.request_head import RequestParser
 from service_kit.web.socket_loop import SWEEP_S, make_loop
 from service_kit.web.workers import LONG_WAIT_S, Workers
 
@@ -190,6 +191,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     """One connection; knows since when it has been receiving its current request."""
 
     task_class = _Task
+    parser_class = RequestParser
     receiving_since_s = 0.0
 
     def __init__(self, server: _Server, *args: Any, **options: Any) -> None:

@@ -4,7 +4,7 @@ import io
 import threading
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 
 from service_kit.health import Health
 from service_kit.logs import configure_logs, get_logger
@@ -95,3 +95,29 @@ def test_creating_an_app_starts_no_thread(app):
     before = threading.active_count()
     create_base_app(__name__, health=Health())
     assert threading.active_count() == before
+
+
+def test_hooks_run_although_views_without_them_go_a_shorter_way(app):
+    seen: list[str] = []
+    hooked = Blueprint("hooked", __name__)
+
+    @hooked.before_request
+    def before() -> None:
+        seen.append("before")
+
+    @hooked.after_request
+    def after(response):
+        seen.append("after")
+        return response
+
+    @hooked.teardown_request
+    def teardown(_error) -> None:
+        seen.append("teardown")
+
+    hooked.get("/hooked")(lambda: {"a": 1})
+    app.register_blueprint(hooked)
+    client = app.test_client()
+    assert client.get("/livez").status_code == 200
+    assert seen == []
+    assert client.get("/hooked").get_json() == {"a": 1}
+    assert seen == ["before", "after", "teardown"]
