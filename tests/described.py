@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
-from openapi_schema_validator import OAS31Validator
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
@@ -26,10 +24,14 @@ class DescribedClient(FlaskClient):
         return response
 
 
-@cache
+#: By service: the apps of a service differ in their settings, which have no place in a document.
+_documents: dict[str, dict[str, Any]] = {}
+
+
 def _document(app: Flask) -> dict[str, Any]:
-    document: dict[str, Any] = FlaskClient(app, app.response_class).get("/openapi.json").get_json()
-    return document
+    if app.import_name not in _documents:
+        _documents[app.import_name] = FlaskClient(app, app.response_class).get("/openapi.json").get_json()
+    return _documents[app.import_name]
 
 
 def check_described(app: Flask, response: TestResponse) -> None:
@@ -53,6 +55,8 @@ def check_described(app: Flask, response: TestResponse) -> None:
     assert response.mimetype in content, f"{where} as {response.mimetype}, which is not described"
     if method == "HEAD" or not response.is_json:
         return
+    from openapi_schema_validator import OAS31Validator  # noqa: PLC0415 - its import may take seconds
+
     described, body = content[response.mimetype], response.get_json()
     OAS31Validator({**described["schema"], "components": document["components"]}).validate(body)
     if response.mimetype == PROBLEM:

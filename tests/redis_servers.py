@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -14,22 +13,11 @@ from pathlib import Path
 import redis
 from redis.crc import key_slot
 
+from tests.e2e.conftest import free_port
 from tests.system import require_program
 
 _START_S = 10.0
 _SLOTS = 16_384
-
-
-def free_ports(count: int, *, span: int = 1) -> list[int]:
-    """Ports that nobody listens on now; ``span`` keeps room for a cluster's second port beside each."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port + (span - 1) < 65_536 and port not in found:
-            found.append(port)
-    return found
 
 
 class RedisServer:
@@ -37,7 +25,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self.folder = folder
-        self.port = port or free_ports(1)[0]
+        self.port = port or free_port()
         self.options = list(options)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -109,7 +97,7 @@ class RedisCluster:
 
     def __init__(self, folder: Path, size: int = 3) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000")
-        buses = free_ports(size)
+        buses = [free_port() for _ in range(size)]
         self.servers = [
             RedisServer(folder / str(n), *options, "--cluster-port", str(bus), "--appendonly", "no")
             for n, bus in enumerate(buses)

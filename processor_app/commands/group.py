@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 import click
 
 from processor_app.commands.rest import CallFailed, RestClient
-from service_kit.commands.printing import failures_told
+from service_kit.commands.printing import failures_told, places_of_options
 
 
 def processor_group(name: str, about: str, default_url: str, url_variable: str) -> click.Group:
     """A group whose commands get a `RestClient`. Exit status: 0, 1 when something was not done, 2 for a wrong line."""
 
-    @click.group(name, help=about)
+    @click.group(name, help=about, epilog=places_of_options(name))
     @click.option("--url", default=default_url, envvar=url_variable, show_default=True, help="Where the processor is.")
     @click.pass_context
     def group(context: click.Context, url: str) -> None:

@@ -17,6 +17,7 @@ from service_kit.commands.printing import (
     as_json_option,
     console,
     failures_told,
+    places_of_options,
     print_json,
     print_table,
     printable,
@@ -34,7 +35,7 @@ _reason_option = click.option("--reason", default="", help="Why; it is kept with
 def order_commands(default_url: str, url_variable: str) -> click.Group:
     """The group of commands. Exit status: 0, 1 when something was not done, 2 for a wrong command line."""
 
-    @click.group("orders", help="The orders of the running requestor.")
+    @click.group("orders", help="The orders of the running requestor.", epilog=places_of_options("orders"))
     @click.option("--url", default=default_url, envvar=url_variable, show_default=True, help="Where the requestor is.")
     @click.pass_context
     def group(context: click.Context, url: str) -> None:

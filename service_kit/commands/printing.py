@@ -17,6 +17,11 @@ from service_kit.times import rfc3339
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def places_of_options(group: str) -> str:
+    """What stands at the end of a group's help: which options are its own, and which are its commands'."""
+    return f"--url goes before the command, all else behind it: {group} --url URL list --json"
+
+
 @contextmanager
 def failures_told(*kinds: type[Exception]) -> Iterator[None]:
     """Tell the person at the terminal, in one line, why a call failed; then the exit status is 1."""

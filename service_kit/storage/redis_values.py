@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -160,3 +160,18 @@ def moment(at_ms: int) -> bytes:
 def moment_of(member: bytes) -> int:
     """The time that a member of the messages' index begins with."""
     return int(member[:16], 16)
+
+
+# ---- scripts and answers
+
+
+def listed(values: Sequence[Any]) -> tuple[Any, ...]:
+    """A list as scripts take it: its length, then its values."""
+    return (len(values), *values)
+
+
+def pairs_of(answer: Any) -> list[tuple[bytes, bytes]]:
+    """What a hash holds; the older protocol answers a list, the newer one a map."""
+    if isinstance(answer, Mapping):
+        return list(answer.items())
+    return list(zip(answer[::2], answer[1::2], strict=True))

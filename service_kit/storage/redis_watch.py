@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisClusterException
 
+from service_kit.background import Background
 from service_kit.errors import ServiceError, StartRefused
 from service_kit.logs import get_logger
 from service_kit.storage.redis_link import RedisLink, public_error
@@ -22,14 +22,16 @@ _NO_EVICTION = "noeviction"
 log = get_logger(__name__)
 
 
-class RedisWatch:
+class RedisWatch(Background):
     """Keeps an eye on Redis, so that a service knows by itself that it is away, or back."""
 
+    name = "store-watch"
+    not_running = "nobody looks any more whether Redis is there"
+
     def __init__(self, link: RedisLink, *, probe: Callable[[], object]) -> None:
+        super().__init__()
         self._link = link
         self._probe = probe
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self._objection: str | None = None
         self._facts: Mapping[str, Any] = {}
 
@@ -45,15 +47,7 @@ class RedisWatch:
                 action="store.aof_off",
             )
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Look no more. Safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            self._thread = None
+        super().start()
 
     @property
     def objection(self) -> str | None:

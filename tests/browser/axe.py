@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,16 @@ def load_axe() -> str:
     """The script of axe-core. Without it the test is skipped, or fails where nothing may be skipped."""
     if not _SCRIPT.exists():
         npm = require_program("npm")
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(_FOLDER)]
-        try:
-            subprocess.run([*command, f"axe-core@{VERSION}"], check=True, capture_output=True, timeout=_FETCH_S)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-            give_up(f"needs axe-core {VERSION} from npm")
+        _FOLDER.mkdir(parents=True, exist_ok=True)
+        # Others may fetch it at the same time; one of them puts it in its place, whole.
+        with tempfile.TemporaryDirectory(dir=_FOLDER) as folder:
+            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder]
+            try:
+                subprocess.run([*command, f"axe-core@{VERSION}"], check=True, capture_output=True, timeout=_FETCH_S)
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+                give_up(f"needs axe-core {VERSION} from npm")
+            with suppress(OSError):
+                Path(folder, "node_modules").rename(_FOLDER / "node_modules")
     return _SCRIPT.read_text(encoding="utf-8")
 
 

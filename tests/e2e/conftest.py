@@ -37,8 +37,16 @@ _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO |WAR
 T = TypeVar("T")
 
 
-#: Below those that systems give to outgoing connections, which may take a port between its choice and its use.
-_PORTS = range(20_000, 32_000)
+def _ports_of_this_worker() -> range:
+    """Below those that systems give to outgoing connections, which may take a port between its choice and its use.
+
+    A port that somebody has chosen and does not use yet looks free: workers that run side by side share none.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return range(20_000, 32_000)[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+
+
+_PORTS = _ports_of_this_worker()
 _given_ports: set[int] = set()
 
 
@@ -56,12 +64,14 @@ def free_port() -> int:
 def eventually(look: Callable[[], T], *, timeout_s: float = 15.0, what: str = "it") -> T:
     """Look again and again until the answer is true; fails with the last answer when the time is over."""
     deadline = time.monotonic() + timeout_s
+    pause_s = 0.02
     while True:
         seen = look()
         if seen:
             return seen
         assert time.monotonic() < deadline, f"{what} did not come within {timeout_s:g} s; last seen: {seen!r}"
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(1.3 * pause_s, 0.1)  # looks cost those whom they look at
 
 
 class Service:
@@ -89,6 +99,17 @@ class Service:
     def log(self) -> str:
         """All that the service has written to stderr, in all its lives."""
         return self._log_path.read_text(encoding="utf-8")
+
+    @property
+    def log_size(self) -> int:
+        """How long the log is, in bytes."""
+        return self._log_path.stat().st_size
+
+    def log_after(self, size: int) -> str:
+        """What was written to stderr since the log was so long."""
+        with self._log_path.open("rb") as log:
+            log.seek(size)
+            return log.read().decode()
 
     @property
     def complaints(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,12 +52,15 @@ class Sent(NamedTuple):
     attempts: int
 
 
-def read_store(path: Path) -> dict[str, Kept]:
-    """All orders of a store, from its file."""
+def read_store(path: Path, *, logs_of: Iterable[str] | None = None) -> dict[str, Kept]:
+    """All orders of a store, from its file; with their logs, or with those of some alone."""
+    chosen = None if logs_of is None else json.dumps(list(logs_of))
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
         logs: dict[int, list[tuple[int, str, str, dict[str, Any]]]] = {}
         for record, seq, entry_id, kind, body in connection.execute(
-            "SELECT record, seq, entry_id, kind, body FROM entries ORDER BY record, seq"
+            "SELECT record, seq, entry_id, kind, entries.body FROM records JOIN entries ON record = id "
+            "WHERE ?1 IS NULL OR key IN (SELECT value FROM json_each(?1)) ORDER BY record, seq",
+            (chosen,),
         ):
             logs.setdefault(record, []).append((seq, entry_id, kind, json.loads(body)))
         return {
@@ -88,8 +91,8 @@ def set_aside_in(path: Path) -> int:
 
 def audit(ledger: Ledger, requestor_store: Path, processor_store: Path, processor_log: str) -> Report:
     """Look for what was acknowledged and is missing, for what is there twice, and for histories that differ."""
-    kept = read_store(requestor_store), read_store(processor_store)
-    return audit_kept(ledger, *kept, read_outbox(processor_store), [processor_log])
+    mine, theirs = (read_store(store, logs_of=ledger.orders) for store in (requestor_store, processor_store))
+    return audit_kept(ledger, mine, theirs, read_outbox(processor_store), [processor_log])
 
 
 def audit_kept(

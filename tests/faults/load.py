@@ -23,12 +23,15 @@ _NOWHERE = "http://127.0.0.1:9/"
 class Client(threading.Thread):
     """One client with orders of its own, so that it knows in which order things were acknowledged."""
 
-    def __init__(self, arena: Arena, seed: int, number: int, *, orders: int, stop: threading.Event) -> None:
+    def __init__(
+        self, arena: Arena, seed: int, number: int, *, orders: int, pause_s: float, stop: threading.Event
+    ) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
         self._arena = arena
         self._random = random.Random(f"{seed}/{number}")
         self._number = number
         self._orders = orders
+        self._pause_s = pause_s
         self._stop_asked = stop
         self._session = requests.Session()
         self._seller = f"seller-{number}"
@@ -38,7 +41,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self._stop_asked.is_set():
+            while not self._stop_asked.wait(self._pause_s):
                 self._act()
             self._register(is_reachable=True)
         except BaseException as error:  # noqa: BLE001 - told by the driver
@@ -173,10 +176,16 @@ class Client(threading.Thread):
 class Load:
     """A few clients at once, numbered from ``first``; loads on one arena whose numbers differ share no order."""
 
-    def __init__(self, arena: Arena, seed: int, *, clients: int = 4, orders: int = 40, first: int = 0) -> None:
+    def __init__(
+        self, arena: Arena, seed: int, *, clients: int = 4, orders: int = 40, first: int = 0, pause_s: float = 0.0
+    ) -> None:
         self._stop = threading.Event()
         numbers = range(first, first + clients)
-        self._clients = [Client(arena, seed, n, orders=orders // clients, stop=self._stop) for n in numbers]
+        #: The first client begins with it.
+        self.first_order_id = f"o-{first}-1"
+        self._clients = [
+            Client(arena, seed, n, orders=orders // clients, pause_s=pause_s, stop=self._stop) for n in numbers
+        ]
 
     def start(self) -> None:
         """Begin."""

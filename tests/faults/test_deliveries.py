@@ -26,7 +26,7 @@ PATIENT = {"PROCESSOR_RETRY_SCHEDULE_S": ",".join(["0.3", "0.6", *["1"] * 16])}
 SHORT = Size(orders=15, sellers=24, notes_per_order=5)
 FULL = Size(orders=50, sellers=100, notes_per_order=10)
 SIZES = pytest.mark.parametrize(
-    "size", [pytest.param(SHORT, id="150-notes"), pytest.param(FULL, id="1000-notes", marks=pytest.mark.slow)]
+    "size", [pytest.param(SHORT, id="150-notes"), pytest.param(FULL, id="1000-notes", marks=pytest.mark.long)]
 )
 #: How much faster than in earnest the outage goes by.
 HASTE = 300

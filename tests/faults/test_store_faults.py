@@ -7,7 +7,6 @@ is shown never to call it. A new method is put under load by itself.
 from __future__ import annotations
 
 import itertools
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +17,11 @@ import requests
 
 from tests.e2e.conftest import Service, eventually, note_body, order_body
 from tests.faults.arena import Arena
-from tests.faults.audit import read_store, set_aside_in
+from tests.faults.audit import read_store
+from tests.faults.enduring import EnduringArena
 from tests.faults.faulty_store import METHODS, SPARED, Control, Fault, Plan, contract_names
 from tests.faults.ledger import Ledger, OrderFacts
 from tests.faults.load import Load
-from tests.faults.settling import wait_until_settled
-from tests.faults.torture import audit_arena
 
 SERVICES = ("requestor", "processor")
 NEVER_CALLED = {
@@ -47,7 +45,6 @@ PROVOKED_BY = {("processor", "messages"): ("update_all",)}
 PERIODIC = {"get_many", "outbox_counts", "renew_lease"}
 #: Longer than the lease may go without being renewed.
 LONG_S = {"renew_lease": 2.3}
-CLIENTS = 3
 
 
 class Reader:
@@ -75,7 +72,7 @@ class Reader:
     def _run(self) -> None:
         with requests.Session() as session:
             for url in itertools.cycle(self._urls):
-                if self._is_over.wait(0.005):
+                if self._is_over.wait(0.02):
                     return
                 try:
                     self.statuses.add(session.get(url, timeout=10).status_code)
@@ -83,36 +80,28 @@ class Reader:
                     continue  # the service is being started again
 
 
-class FaultyArena(Arena):
-    """An arena whose stores fail on command. It lives through many faults, so no two loads on it share an order."""
+class FaultyArena(EnduringArena):
+    """An arena whose stores fail on command."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.controls = {service.name: Control(folder / f"{service.name}-faults") for service in self.both}
         for service in self.both:
             service.command = self.controls[service.name].command(service.name)
-        self._first_clients = itertools.count(step=CLIENTS)
-        self._working: tuple[Load, Reader] | None = None
+        self._reader: Reader | None = None
 
-    def start_load(self) -> tuple[Load, Reader]:
-        """Start a load with orders of its own, and a reader that looks at the first of them."""
-        seed, first = secrets.randbelow(2**31), next(self._first_clients)
-        print(f"seed {seed}, first client {first}")
-        load = Load(self, seed, clients=CLIENTS, orders=12, first=first)
-        reader = Reader(self, f"o-{first}-1")
-        load.start()
-        reader.start()
-        self._working = load, reader
-        return load, reader
+    def start_reader(self, load: Load) -> Reader:
+        """Start to look at an order of the load, and at everything else, until the load ends."""
+        self._reader = Reader(self, load.first_order_id)
+        self._reader.start()
+        return self._reader
 
     def stop_load(self) -> Ledger:
-        """Let the load come to its end; answers what it was told."""
-        working, self._working = self._working, None
-        if working is None:
-            return Ledger()
-        load, reader = working
-        reader.stop()
-        return load.stop()
+        """Let the load and its reader come to their end; answers what the load was told."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.stop()
+        return super().stop_load()
 
     def heal(self) -> None:
         """Make both stores well."""
@@ -144,11 +133,6 @@ def plan_for(fault: Fault, *methods: str, every: int, provoked_by: tuple[str, ..
     return Plan(methods, fault, every, max(LONG_S.get(method, 0.2) for method in methods), provoked_by)
 
 
-def faults_of(arena: Arena, ledger: Ledger) -> list[str]:
-    wait_until_settled(arena)
-    return audit_arena(arena, ledger).faults + ledger.refused
-
-
 # ---- the tables
 
 
@@ -163,7 +147,7 @@ def test_every_method_of_the_contract_is_covered() -> None:
 
 
 def test_no_service_calls_what_the_table_says_it_never_calls(running: FaultyArena) -> None:
-    running.start_load()
+    running.start_reader(running.start_load())
     time.sleep(0.5)
     running.stop_load()
     for service in SERVICES:
@@ -181,10 +165,11 @@ def test_a_store_that_fails_under_load_loses_and_doubles_nothing(
     running: FaultyArena, service_name: str, method: str, fault: Fault
 ) -> None:
     service, control = getattr(running, service_name), running.controls[service_name]
-    deaths, struck, log_size = dict(running.deaths), control.strikes()[method], len(service.log)
+    deaths, struck, log_size = dict(running.deaths), control.strikes()[method], service.log_size
     provoked_by = PROVOKED_BY.get((service_name, method), ())
     control.arm(plan_for(fault, method, every=1 if method in PERIODIC else 2, provoked_by=provoked_by))
-    load, reader = running.start_load()
+    load = running.start_load()
+    reader = running.start_reader(load)
 
     def has_struck() -> bool:
         load.check()
@@ -200,11 +185,10 @@ def test_a_store_that_fails_under_load_loses_and_doubles_nothing(
     ledger = running.stop_load()
     control.heal()
 
-    assert faults_of(running, ledger) == []
+    assert running.faults_of(ledger) == []
     assert running.deaths == deaths
     assert reader.statuses <= {200, 404, 503}
-    assert '"http.failed"' not in service.log[log_size:]
-    assert set_aside_in(running.requestor.store) == 0
+    assert '"http.failed"' not in service.log_after(log_size)
 
 
 # ---- at the start
@@ -219,7 +203,8 @@ def test_a_start_whose_store_fails_costs_nothing_but_time(
 ) -> None:
     service, control = getattr(running, service_name), running.controls[service_name]
     struck = control.strikes()[method]
-    load, _ = running.start_load()
+    load = running.start_load()
+    running.start_reader(load)
     eventually(lambda: load.notes_acked >= 10, what="ten notes")
 
     control.arm(plan_for(fault, method, every=1))
@@ -229,7 +214,7 @@ def test_a_start_whose_store_fails_costs_nothing_but_time(
     running.wait_until_ready(service)
     ledger = running.stop_load()
 
-    assert faults_of(running, ledger) == []
+    assert running.faults_of(ledger) == []
 
 
 # ---- in the cleanup
@@ -283,5 +268,5 @@ def test_a_cleanup_whose_store_fails_takes_finished_orders_and_no_others(
         arena.requestor.post("/orders/followup", note_body(facts.order_id, "n2"))
         facts.notes.append("n2")
 
-    assert faults_of(arena, ledger) == []
+    assert arena.faults_of(ledger) == []
     assert arena.deaths == {"requestor": 0, "processor": 0}

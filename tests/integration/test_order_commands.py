@@ -61,6 +61,11 @@ def eventually(look: Callable[[], Any]) -> Any:
     pytest.fail("it did not come")
 
 
+def test_the_help_says_where_each_option_goes(terminal: Terminal, url: str) -> None:
+    assert "orders --url URL list --json" in " ".join(terminal.done("--help").split())
+    assert json.loads(terminal.done("--url", url, "list", "--json")) == []
+
+
 def test_an_order_lives_by_commands_alone(terminal: Terminal, tmp_path: Path) -> None:
     details = tmp_path / "details.json"
     details.write_text('{"item": "Oak table"}', encoding="utf-8")

@@ -132,12 +132,12 @@ def test_sellers_are_no_orders(processor_client: FlaskClient) -> None:
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
 
 
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda c: f"U+{ord(c):04X}")
 @pytest.mark.parametrize("field", ["name", "email", "webhook_url", "language"])
-def test_nothing_that_could_break_a_header_is_taken(processor_client: FlaskClient, field: str, control: str) -> None:
-    for text in (f"{ENTRY[field]}{control}", f"{control}{ENTRY[field]}", f"a{control}Bcc: {CANARY}@example.com"):
-        problem = assert_problem(processor_client.put(f"{BASE}/s1", json={**ENTRY, field: text}), 422)
-        assert [fault["pointer"] for fault in problem["errors"]] == [f"/{field}"]
+def test_nothing_that_could_break_a_header_is_taken(processor_client: FlaskClient, field: str) -> None:
+    for control in CONTROLS:
+        for text in (f"{ENTRY[field]}{control}", f"{control}{ENTRY[field]}", f"a{control}Bcc: {CANARY}@example.com"):
+            problem = assert_problem(processor_client.put(f"{BASE}/s1", json={**ENTRY, field: text}), 422)
+            assert [fault["pointer"] for fault in problem["errors"]] == [f"/{field}"], f"U+{ord(control):04X}"
     assert processor_client.get(BASE).get_json()["sellers"] == []
 
 

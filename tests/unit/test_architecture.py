@@ -20,9 +20,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = (
     *("proto", "service_kit", "requestor_app", "processor_app", "requestor_client"),
-    *("wsgi_requestor", "wsgi_processor", "dev", "demo"),
+    *("wsgi_requestor", "wsgi_processor", "dev", "devtools", "demo"),
 )
-PRODUCT = tuple(name for name in OURS if name not in {"proto", "dev", "demo"})
+PRODUCT = tuple(name for name in OURS if name not in {"proto", "dev", "devtools", "demo"})
 
 #: Pure decisions. A new domain module is added here.
 REQUESTOR_DOMAIN = ("requestor_app.deliveries", "requestor_app.domain", "requestor_app.tracking")
@@ -98,12 +98,12 @@ RULES = (
     Rule("the start script leaves gRPC to the parts", ("wsgi_requestor", "wsgi_processor"), never=GRPC),
     Rule("the client can be copied elsewhere", ("requestor_client",), only=("requests", "urllib3")),
     Rule("a running service loads no client", APPS, COMMANDS, never=("requestor_client", "requests", *COMMANDS)),
-    Rule("dev.py needs Python alone", ("dev",), only=()),
+    Rule("dev.py needs Python alone", ("dev", "devtools"), only=("devtools",)),
     Rule("the demo speaks REST alone", ("demo",), only=()),
     Rule(
         "the product runs without tests, benchmarks and demo",
         PRODUCT,
-        never=("tests", "benchmarks", "demo", "dev", "pytest"),
+        never=("tests", "benchmarks", "demo", "dev", "devtools", "pytest"),
     ),
 )
 
@@ -214,6 +214,7 @@ def test_the_rules_name_modules_that_exist() -> None:
         ("processor_app.rpc.servicer", "from service_kit.storage.sqlite import SqliteStore"),
         ("wsgi_requestor", "import grpc"),
         ("dev", "import requests"),
+        ("devtools", "import requests"),
         ("demo.tour", "from service_kit import times"),
         ("requestor_client.client", "from service_kit import rules"),
         ("requestor_app.orders", "import requests"),

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import dev
 from benchmarks import folded, publish, report
 from benchmarks.calls import Address, Call
 from benchmarks.choice import pick
@@ -21,6 +20,7 @@ from benchmarks.metrics import METRICS, metric_of
 from benchmarks.results import Results, merged
 from benchmarks.sizes import LONG, QUICK, USUAL, growth_steps
 from benchmarks.summary import Spread, change_over_sizes, percentile, ratio
+from devtools import processes, venv
 
 ABOUT = {
     "date": "2030-01-02",
@@ -101,8 +101,8 @@ def test_a_name_picks_a_contender_or_all_workloads_that_begin_with_it() -> None:
 
 
 def test_the_benchmarks_have_an_environment_of_their_own() -> None:
-    assert dev.bench_folder() != dev.venv_folder({})
-    assert dev.bench_folder().parent == dev.ROOT / ".venvs"
+    assert venv.bench_folder() != venv.venv_folder({})
+    assert venv.bench_folder().parent == processes.ROOT / ".venvs"
 
 
 # ---- what goes over the wire

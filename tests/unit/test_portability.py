@@ -23,6 +23,7 @@ PLACES = (
     "requestor_client/**/*.py",
     "wsgi_*.py",
     "dev.py",
+    "devtools/**/*.py",
     "demo/**/*.py",
 )
 
