@@ -33,6 +33,7 @@ from requestor_client.errors import (
     Conflict,
     FieldFault,
     FollowUpConflict,
+    Forbidden,
     InputRefused,
     NoAnswer,
     NotFound,
@@ -40,6 +41,7 @@ from requestor_client.errors import (
     Problem,
     StoreFull,
     TooMany,
+    Unauthorized,
     Unavailable,
     UnexpectedAnswer,
 )
@@ -54,6 +56,7 @@ __all__ = [
     "FieldFault",
     "FollowUpConflict",
     "FollowedUp",
+    "Forbidden",
     "Initiated",
     "InputRefused",
     "NoAnswer",
@@ -72,6 +75,7 @@ __all__ = [
     "TrackedNote",
     "TrackedOrder",
     "TrackingStatus",
+    "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",
 ]

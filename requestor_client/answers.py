@@ -195,7 +195,8 @@ class Readiness:
     """What all parts say; the status is ``ready`` only when each is fine."""
 
     status: str
-    checks: dict[str, Check]
+    #: None where the requestor needs keys, and was shown none that may see them.
+    checks: dict[str, Check] | None
 
     @property
     def is_ready(self) -> bool:

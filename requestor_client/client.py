@@ -36,7 +36,8 @@ class RequestorClient:
     A call that is not answered, or answered "later", is sent again up to ``retries`` times; each attempt may take
     ``timeout_s``, and pauses last as long as the requestor asks for, but no longer than ``longest_pause_s``. That is
     safe for every call: an order and a close are known by the order's id, and a follow-up always carries an id.
-    A ``session`` of your own may add certificates, proxies or headers.
+    ``key`` is what a requestor that needs keys is shown. A ``session`` of your own may add certificates, proxies or
+    headers.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class RequestorClient:
         retries: int = 4,
         longest_pause_s: float = 10.0,
         session: requests.Session | None = None,
+        key: str | None = None,
     ) -> None:
         self._transport = Transport(
-            url, timeout_s=timeout_s, retries=retries, longest_pause_s=longest_pause_s, session=session
+            url, timeout_s=timeout_s, retries=retries, longest_pause_s=longest_pause_s, session=session, key=key
         )
 
     def __enter__(self) -> RequestorClient:

@@ -53,6 +53,14 @@ class InputRefused(Problem):
     """The input is at fault; ``errors`` names the fields (400, 413, 415, 422)."""
 
 
+class Unauthorized(Problem):
+    """No key was shown, or one that is not good (401)."""
+
+
+class Forbidden(Problem):
+    """The key is good, but not for this call (403)."""
+
+
 class NotFound(Problem):
     """There is no such order (404)."""
 
@@ -97,6 +105,8 @@ _BY_CODE: Mapping[str, type[Problem]] = {
 }
 _BY_STATUS: Mapping[int, type[Problem]] = {
     400: InputRefused,
+    401: Unauthorized,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     413: InputRefused,

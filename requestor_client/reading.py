@@ -1,6 +1,7 @@
 """Reads JSON into the dataclasses of `requestor_client.answers`, by their annotations.
 
-Unknown members are passed over, because newer releases add some; a missing one, or one of another type, is an error.
+Unknown members are passed over, because newer releases add some; a missing one that cannot be None, or one of another
+type, is an error.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ def read(cls: type[T], document: Any, place: str = "answer") -> T:
     values = {}
     described: Any = cls  # to mypy, a generic class is not hashable
     for name, hint in _hints(described).items():
-        if name not in members:
+        if name not in members and get_origin(hint) is not types.UnionType:
             raise ValueError(f"{place} has no {name}")
-        values[name] = _value(hint, members[name], f"{place}.{name}")
+        values[name] = _value(hint, members.get(name), f"{place}.{name}")
     return cls(**values)
 
 

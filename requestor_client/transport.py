@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from urllib3.util import Retry
 
 from requestor_client.errors import NoAnswer, UnexpectedAnswer, problem_of
@@ -18,6 +19,17 @@ T = TypeVar("T")
 #: Answers that say "later": nothing was accepted, so the same is sent again.
 _LATER = (429, 503, 507)
 _PROBLEM = "application/problem+json"
+
+
+class _Bearer(AuthBase):
+    """Shows a key. A header of the session would give way to what a .netrc file has for the host."""
+
+    def __init__(self, key: str) -> None:
+        self._header = f"Bearer {key}"
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = self._header
+        return request
 
 
 class Transport:
@@ -31,12 +43,14 @@ class Transport:
         retries: int = 4,
         longest_pause_s: float = 10.0,
         session: requests.Session | None = None,
+        key: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("a requestor's URL is such as http://127.0.0.1:8004")
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
+        self._login = None if key is None else _Bearer(key)
         self._session = session or requests.Session()
         retry = Retry(
             total=retries,
@@ -69,7 +83,13 @@ class Transport:
         shown = {name: value for name, value in (query or {}).items() if value is not None}
         try:
             answer = self._session.request(
-                method, self.url + path, json=body, params=shown, timeout=self._timeout_s, allow_redirects=False
+                method,
+                self.url + path,
+                json=body,
+                params=shown,
+                timeout=self._timeout_s,
+                allow_redirects=False,
+                auth=self._login,
             )
         except requests.Timeout:
             raise NoAnswer(f"{self.url} has not answered within {self._timeout_s:g} s.") from None

@@ -15,6 +15,7 @@ from service_kit.commands.audit import audit_commands
 from service_kit.commands.calling import service_url
 from service_kit.commands.doctor import doctor_command
 from service_kit.commands.examinations import environment
+from service_kit.commands.keys import key_commands
 from service_kit.settings import load_valid_settings
 from service_kit.storage.commands import store_commands
 from service_kit.storage.opening import open_access_store
@@ -34,6 +35,7 @@ def create_command_app() -> Flask:
     app.cli.add_command(delivery_commands(url, URL_VARIABLE))
     app.cli.add_command(doctor_command(processor_patient(environment())))
     open_access = partial(open_access_store, settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
+    app.cli.add_command(key_commands("processor", open_access))
     app.cli.add_command(audit_commands("processor", open_access))
     app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     app.cli.add_command(openapi_command(TITLE, VERSION))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from service_kit.commands import examinations
+from service_kit.commands.calling import shown_key
 from service_kit.commands.doctor import Patient
 from service_kit.findings import Finding, fault, fine, note
 from service_kit.ports import WantedPort
@@ -36,7 +37,7 @@ def processor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_settings, ProcessorSettings, PREFIX, environ),
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
-            partial(examinations.examine_ports, [port, grpc_port], TITLE, port),
+            partial(examinations.examine_ports, [port, grpc_port], TITLE, port, shown_key("processor", environ)),
             partial(examinations.examine_reach, settings.host, f"{PREFIX}_HOST"),
             partial(examinations.examine_sharing, settings.store, requestor_store, f"{PREFIX}_STORE"),
             partial(

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import click
 
 from processor_app.commands.rest import CallFailed, RestClient
+from service_kit.commands.calling import shown_key
 from service_kit.commands.printing import failures_told, places_of_options
 
 
@@ -18,7 +19,7 @@ def processor_group(name: str, about: str, default_url: str, url_variable: str) 
     @click.pass_context
     def group(context: click.Context, url: str) -> None:
         try:
-            client = RestClient(url)
+            client = RestClient(url, shown_key("processor"))
         except ValueError as fault:
             raise click.UsageError(f"--url: {fault}") from None
         context.obj = context.with_resource(client)

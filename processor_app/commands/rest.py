@@ -20,17 +20,23 @@ class CallFailed(Exception):
 class CallRefused(CallFailed):
     """The processor answered that it does not do this; the text says why."""
 
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+
 
 class RestClient:
     """Calls one processor. Raises `ValueError` for a URL that cannot be one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("a processor's URL is such as http://127.0.0.1:8005")
         self.url = url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy of the environment is meant for other calls
+        if key is not None:
+            self._session.headers["Authorization"] = f"Bearer {key}"
 
     def __enter__(self) -> RestClient:
         return self
@@ -65,7 +71,7 @@ class RestClient:
         if not isinstance(answer, dict):
             raise CallFailed(f"What answers at {self.url} is not a processor.")
         if response.status_code != requests.codes.ok:
-            raise CallRefused(_reason_of(answer))
+            raise CallRefused(_reason_of(answer), response.status_code)
         return answer
 
     def pages(self, path: str, name: str, query: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from service_kit.commands.audit import audit_commands
 from service_kit.commands.calling import service_url
 from service_kit.commands.doctor import doctor_command
 from service_kit.commands.examinations import environment
+from service_kit.commands.keys import key_commands
 from service_kit.settings import load_valid_settings
 from service_kit.storage.commands import store_commands
 from service_kit.storage.opening import open_access_store
@@ -31,6 +32,7 @@ def create_command_app() -> Flask:
     app.cli.add_command(order_commands(service_url(settings.host, settings.port), URL_VARIABLE))
     app.cli.add_command(doctor_command(requestor_patient(environment())))
     open_access = partial(open_access_store, settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
+    app.cli.add_command(key_commands("requestor", open_access))
     app.cli.add_command(audit_commands("requestor", open_access))
     app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     app.cli.add_command(openapi_command(TITLE, VERSION))

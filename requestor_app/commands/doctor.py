@@ -10,6 +10,7 @@ from pathlib import Path
 from requestor_app.processor_probe import ProbeFailed, ask_processor
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from service_kit.commands import examinations
+from service_kit.commands.calling import shown_key
 from service_kit.commands.doctor import Patient
 from service_kit.findings import Finding, fault, fine, note
 from service_kit.ports import WantedPort
@@ -36,7 +37,7 @@ def requestor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_settings, RequestorSettings, PREFIX, environ),
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
-            partial(examinations.examine_ports, [port], TITLE, port),
+            partial(examinations.examine_ports, [port], TITLE, port, shown_key("requestor", environ)),
             partial(examinations.examine_reach, settings.host, f"{PREFIX}_HOST"),
             partial(examinations.examine_sharing, settings.store, processor_store, f"{PREFIX}_STORE"),
             partial(

@@ -13,6 +13,7 @@ import requests
 
 from requestor_app.commands.watching import Watch
 from requestor_client import CallFailed, Order, RequestorClient
+from service_kit.commands.calling import shown_key
 from service_kit.commands.printing import (
     as_json_option,
     console,
@@ -42,7 +43,7 @@ def order_commands(default_url: str, url_variable: str) -> click.Group:
         session = requests.Session()
         session.trust_env = False  # a proxy of the environment is meant for other calls
         try:
-            client = RequestorClient(url, session=session, retries=2, longest_pause_s=2)
+            client = RequestorClient(url, session=session, retries=2, longest_pause_s=2, key=shown_key("requestor"))
         except ValueError as fault:
             raise click.UsageError(f"--url: {fault}") from None
         context.obj = context.with_resource(client)

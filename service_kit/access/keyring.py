@@ -15,8 +15,8 @@ from service_kit.times import now_ms
 
 #: Between two looks at what has changed: a revoked key is dead within it.
 EVERY_S = 1.0
-#: Between two looks for keys that are not known yet: so often, however many strangers knock.
-STRANGERS_S = 0.2
+#: So many looks a second for keys that are not known yet, however many strangers knock; and how long one waits for it.
+STRANGERS, STRANGER_WAITS_S = 10, 0.05
 #: Between two writes of when keys were used last.
 USES_S = 10.0
 #: What the secret of a key that is not known is compared with.
@@ -40,7 +40,9 @@ class Keyring(Background):
         self._every_s = every_s
         #: Guards looks at the store: one at a time.
         self._looking = threading.Lock()
-        self._looked_s = float("-inf")
+        #: In this second so many more looks for strangers.
+        self._strangers_left = 0
+        self._strangers_from_s = float("-inf")
         self._version = -1
         self._keys: dict[str, tuple[ApiKey, Principal]] = {}
         #: When each key was used last, and what of that is written. The first grows in any thread.
@@ -93,10 +95,14 @@ class Keyring(Background):
     # ---- the store
 
     def _look_for(self, key_id: str) -> tuple[ApiKey, Principal] | None:
-        """A key that may have been made within the last second. A stranger does not wait for another's look."""
-        if self._looking.acquire(blocking=False):
+        """A key that may have been made within the last second."""
+        if self._looking.acquire(timeout=STRANGER_WAITS_S):
             try:
-                if time.monotonic() - self._looked_s >= STRANGERS_S:
+                now_s = time.monotonic()
+                if now_s - self._strangers_from_s >= 1.0:
+                    self._strangers_left, self._strangers_from_s = STRANGERS, now_s
+                if self._strangers_left and key_id not in self._keys:
+                    self._strangers_left -= 1
                     self._refresh()
             finally:
                 self._looking.release()
@@ -111,7 +117,6 @@ class Keyring(Background):
             self._failure = "keys cannot be looked at"
 
     def _look(self) -> None:
-        self._looked_s = time.monotonic()
         version = self._store.version()  # first: what changes between the two is seen the next time
         if version != self._version:
             keys = self._store.keys()

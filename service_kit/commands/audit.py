@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from service_kit.access.model import AUDIT_LINES, AccessStore
+from service_kit.access.model import AT_THE_TERMINAL, AUDIT_LINES, AccessStore, AuditEntry
 from service_kit.commands.printing import as_json_option, print_json, print_table
 from service_kit.errors import ServiceError, StartRefused
 from service_kit.storage.opening import AccessEngine
-from service_kit.times import rfc3339
+from service_kit.times import now_ms, rfc3339
 
 _COLUMNS = ("at", "tenant", "key_id", "key_name", "action", "target", "address", "outcome")
 
@@ -52,6 +53,15 @@ def opened(open_access: Callable[[], AccessEngine]) -> Iterator[AccessStore]:
             engine.stop(1)
     except (ServiceError, StartRefused) as failure:
         raise click.ClickException(str(failure)) from None
+
+
+def entry_of_command(action: str, tenant: str, target: str) -> AuditEntry:
+    """A line about what a command has done; by whom, the machine's own account says."""
+    try:
+        account = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # an account without a name
+        account = ""
+    return AuditEntry(now_ms(), tenant, AT_THE_TERMINAL, action, target, account, "done")
 
 
 def _rows(access: AccessStore, tenant: str | None, limit: int) -> list[dict[str, Any]]:

@@ -125,9 +125,9 @@ def _version_of(wanted: Requirement) -> str | None:
 # ---- ports
 
 
-def examine_ports(wanted: Sequence[WantedPort], title: str, rest: WantedPort) -> Iterator[Finding]:
+def examine_ports(wanted: Sequence[WantedPort], title: str, rest: WantedPort, key: str | None) -> Iterator[Finding]:
     """Whether each port can be had, and who has it otherwise; our own service may have it."""
-    running = running_service(rest.host, rest.port)
+    running = running_service(rest.host, rest.port, key)
     is_ours = running is not None and running.title == title
     for host, port, setting in wanted:
         try:
@@ -148,8 +148,8 @@ def examine_ports(wanted: Sequence[WantedPort], title: str, rest: WantedPort) ->
         yield note("service", "It does not run.", "Start it when you want it to.")
 
 
-def running_service(host: str, port: int) -> RunningService | None:
-    """The service of ours that answers at an address, or None."""
+def running_service(host: str, port: int, key: str | None) -> RunningService | None:
+    """The service of ours that answers at an address, or None. One that needs keys says more to a good one."""
     if not port:
         return None
     url = service_url(host, port)
@@ -157,11 +157,17 @@ def running_service(host: str, port: int) -> RunningService | None:
         session.trust_env = False  # a proxy must not stand between us and this machine
         try:
             info = session.get(f"{url}/openapi.json", timeout=_TIMEOUT_S).json()["info"]
-            checks = session.get(f"{url}/readyz", timeout=_TIMEOUT_S).json()["checks"]
-            troubles = tuple(f"{name}: {check['detail']}" for name, check in checks.items() if not check["ok"])
+            login = {} if key is None else {"Authorization": f"Bearer {key}"}
+            readiness = session.get(f"{url}/readyz", timeout=_TIMEOUT_S, headers=login).json()
+            troubles = _troubles_of(readiness["status"], readiness.get("checks", {}))
             return RunningService(str(info["title"]), str(info["version"]), troubles)
         except (requests.RequestException, ValueError, LookupError, TypeError):
             return None
+
+
+def _troubles_of(status: str, checks: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    troubles = tuple(f"{name}: {check['detail']}" for name, check in checks.items() if not check["ok"])
+    return troubles or (() if status == "ready" else ("it says why to a key with the scope operate",))
 
 
 def _is_taken(host: str, port: int) -> bool:

@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from service_kit.commands.calling import key_variable
 from service_kit.times import rfc3339
+
+_NO_KEY = f" Commands show the key in {key_variable('requestor')} or {key_variable('processor')}."
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -28,7 +32,8 @@ def failures_told(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as failure:
-        raise click.ClickException(" ".join(printable(str(failure)).split())) from None
+        hint = _NO_KEY if getattr(failure, "status", 0) == HTTPStatus.UNAUTHORIZED else ""
+        raise click.ClickException(" ".join(printable(str(failure)).split()) + hint) from None
 
 
 def print_json(value: Any) -> None:

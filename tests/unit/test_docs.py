@@ -20,6 +20,7 @@ from requestor_app.settings import RequestorSettings
 from requestor_client import RequestorClient
 from service_kit.settings import describe_settings
 from service_kit.web.console.blueprint import NAME as CONSOLE
+from service_kit.web.guard import door_of
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*PROJECT_FOLDER.glob("*.md"), *(PROJECT_FOLDER / "docs").rglob("*.md")])
@@ -51,6 +52,20 @@ def test_every_call_is_described(app: Flask, section: str) -> None:
     }
     (part,) = [part for part in re.split(r"^## ", text_of("rest.md"), flags=re.MULTILINE) if part.startswith(section)]
     assert set(re.findall(r"^\| `([^`]+)` \|", part, flags=re.MULTILINE)) == calls
+
+
+def test_every_call_says_which_key_opens_it() -> None:
+    expected = set()
+    for service, app in (("requestor", create_requestor_app()), ("processor", create_processor_app())):
+        for rule in app.url_map.iter_rules():
+            door = door_of(app.view_functions[rule.endpoint])
+            assert door is not None, rule.rule
+            key = "none" if door.scope is None else f"`{door.scope}`" + " of the tenant `default`" * door.is_whole
+            methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            expected |= {f"| {service} | `{method} {rule.rule}` | {key} |" for method in methods}
+    assert (
+        set(re.findall(r"^\| (?:requestor|processor) \| .+$", text_of("reference/keys.md"), re.MULTILINE)) == expected
+    )
 
 
 def test_the_grpc_page_names_every_call_and_message() -> None:
