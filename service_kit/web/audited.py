@@ -44,16 +44,8 @@ class Auditor:
         principal = optional_principal()
         if principal is None and door.scope is not None:
             return  # a stranger at a door for keys: nobody has done anything
-        tenant, key_id = _who(principal)
-        entry = AuditEntry(
-            at_ms=now_ms(),
-            tenant=tenant,
-            key_id=key_id,
-            action=endpoint,
-            target=_target_of(request),
-            address=client_address(request.environ),
-            outcome=_outcome_of(response),
-        )
+        address, outcome = client_address(request.environ), _outcome_of(response)
+        entry = AuditEntry(now_ms(), *_who(principal), endpoint, _target_of(request), address, outcome)
         if response.status_code in _AT_THE_DOOR:
             self._audit.write_refusal(entry)
         else:

@@ -55,7 +55,7 @@ def keyed(tmp_path: Path) -> Iterator[Keyed]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, keyed: Keyed) -> Iterator[OpenPage]:  # noqa: ARG001 # it outlives the pages
+def open_page(browser: Browser, keyed: Keyed) -> Iterator[OpenPage]:  # which outlives the pages
     """Opens pages in which no script may fail, and whose console stays empty but for what a test expects."""
     contexts: list[BrowserContext] = []
     faults: list[str] = []

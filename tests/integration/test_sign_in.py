@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from werkzeug.test import TestResponse
 
 from processor_app.bootstrap import Processor
 from requestor_app.bootstrap import Requestor
+from requestor_app.commands.app import create_command_app
 from service_kit.access.audit import REFUSALS
 from service_kit.access.keys import NewKey, make_key
 from service_kit.access.model import AuditEntry, Scope
@@ -655,3 +657,24 @@ def test_behind_a_proxy_the_real_service_names_the_client(tmp_path: Path) -> Non
         assert [line.address for line in service.lines()] == ["192.0.2.44"]
     finally:
         parts.lifecycle.stop()
+
+
+def test_commands_show_the_log_and_stand_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTOR_STORE", f"sqlite:///{tmp_path / 'requestor.db'}")
+    runner = create_command_app().test_cli_runner()
+
+    def run(*words: str) -> str:
+        done = runner.invoke(args=words)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    made = json.loads(run("keys", "create", "--scope", "operate", "--name", "day shift", "--tenant", "acme", "--json"))
+    run("keys", "revoke", made["key_id"])
+    lines = json.loads(run("audit", "list", "--json"))
+    seen = [(line["key_id"], line["tenant"], line["action"], line["target"], line["outcome"]) for line in lines]
+    assert seen == [("terminal", "acme", f"keys.{deed}", made["key_id"], "done") for deed in ("revoke", "create")]
+    assert made["token"] not in run("audit", "list", "--json")
+    assert len(json.loads(run("audit", "list", "--limit", "1", "--json"))) == 1
+    assert json.loads(run("audit", "list", "--tenant", "default", "--json")) == []
+    assert "2 lines" in run("audit", "list")
+    assert runner.invoke(args=["audit", "list", "--limit", "0"]).exit_code == 2
