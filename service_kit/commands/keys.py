@@ -78,7 +78,8 @@ def key_commands(service: str, open_access: Callable[[], AccessEngine]) -> click
         with opened(open_access) as access:
             if not access.revoke(key_id, now_ms()):
                 raise click.ClickException("There is no key with this id.")
-            tenant = next(key.tenant for key in access.keys() if key.key_id == key_id)
+            known = access.keys()
+            tenant = next(key.tenant for key in known if key.key_id == key_id)
             access.record(entry_of_command("keys.revoke", tenant, key_id))
         if as_json:
             print_json({"key_id": key_id, "revoked": True})
