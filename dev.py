@@ -6,6 +6,7 @@ installs the requirements into it; later ones do that again only when the requir
 
     python dev.py up            start both services; Ctrl+C stops them
     python dev.py demo          start both with data of their own, and show what they do; --once ends by itself
+    python dev.py certs [...]   make or renew certificates for TLS between the services
     python dev.py test          run all tests, several at a time
     python dev.py test [...]    run some of them; what follows goes to pytest
     python dev.py lint          check style, types and generated code; --fix repairs what can be repaired
@@ -29,7 +30,7 @@ from types import FrameType
 
 from devtools.checks import OPENAPI, PROTO, lint, openapi, proto
 from devtools.demo import DEMO_FOLDER, demo
-from devtools.processes import ROOT, Fault, Progress, Terminated, run_module, say
+from devtools.processes import ROOT, Fault, Progress, Terminated, run, run_module, say
 from devtools.suite import is_whole, run_suite, run_tests
 from devtools.up import up
 from devtools.venv import (
@@ -46,7 +47,7 @@ from devtools.venv import (
 OLDEST_PYTHON = (3, 11)
 
 #: Commands whose further arguments belong to the tool that they start.
-PASSING_ON = ("test", "bench", "torture")
+PASSING_ON = ("certs", "test", "bench", "torture")
 
 INTERRUPTED = 130
 
@@ -78,6 +79,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     with_once = commands.add_parser("demo", help="show what the services do, on data of their own; Ctrl+C ends it")
     with_once.add_argument("--once", action="store_true", help="end when everything is shown")
     with_once.add_argument("--data", metavar="FOLDER", default=DEMO_FOLDER, help=f"instead of {DEMO_FOLDER}")
+    commands.add_parser("certs", help="make or renew certificates for the wire; --help shows how", add_help=False)
     commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     with_fix = commands.add_parser("lint", help="check style, types, generated code and OpenAPI documents")
     with_fix.add_argument("--fix", action="store_true", help="repair what can be repaired")
@@ -94,9 +96,12 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Prepare the virtual environment and run the command in it."""
     progress = Progress()
     venv = bench_folder() if options.command == "bench" else venv_folder(os.environ)
-    requirements = {"up": RUN_REQUIREMENTS, "demo": RUN_REQUIREMENTS, "bench": BENCH_REQUIREMENTS}.get(
-        options.command, DEV_REQUIREMENTS
-    )
+    requirements = {
+        "up": RUN_REQUIREMENTS,
+        "demo": RUN_REQUIREMENTS,
+        "certs": RUN_REQUIREMENTS,
+        "bench": BENCH_REQUIREMENTS,
+    }.get(options.command, DEV_REQUIREMENTS)
     if options.no_install:
         python = venv_python(venv) if venv_python(venv).exists() else Path(sys.executable)
     else:
@@ -105,6 +110,8 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return up(python, progress, instances=options.instances, redis=options.redis)
     if options.command == "demo":
         return demo(python, progress, ROOT / options.data, once=options.once)
+    if options.command == "certs":
+        return run([python, "-m", "service_kit.certificates", *passed_on])
     if options.command == "lint":
         return lint(python, fix=options.fix)
     if options.command == "proto":

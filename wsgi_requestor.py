@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from requestor_app.bootstrap import build_requestor, create_app
+from requestor_app.exposure import warnings as exposure_warnings
 from requestor_app.settings import PREFIX, RequestorSettings
 from service_kit.errors import StartRefused
 from service_kit.failpoints import check_failpoints
@@ -40,6 +41,8 @@ def main() -> int:
         return report_refusal(refusal)
     for warning in unknown_variables(RequestorSettings, PREFIX):
         get_logger(__name__).warning(warning, action="settings.unknown")
+    for warning in exposure_warnings(settings):
+        get_logger(__name__).warning(warning, action="settings.exposed")
     one_core = OneCore(is_wanted=settings.one_core)
     return run_until_stopped(Lifecycle([one_core, *parts.lifecycle.components]))
 

@@ -32,6 +32,7 @@ from processor_app.delivery.routes import RouteFinder
 from processor_app.delivery.smtp import SmtpCarrier
 from processor_app.delivery.webhook import WebhookChannel
 from processor_app.domain import OrderState
+from processor_app.exposure import grpc_port_of, refusals, tls_of
 from processor_app.measures import InputMeasures
 from processor_app.orders import Orders
 from processor_app.overview import Overview
@@ -49,6 +50,7 @@ from service_kit.access.opening import open_access
 from service_kit.change import ACTIVE_STATES, Ref
 from service_kit.cleanup import Cleanup
 from service_kit.errors import StartRefused
+from service_kit.exposure import refuse
 from service_kit.health import Health
 from service_kit.hints import Hints
 from service_kit.lease import InstanceLease
@@ -58,8 +60,9 @@ from service_kit.metrics import Metrics, add_common_metrics, add_gate_metrics, a
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.rpc.options import Pulse
+from service_kit.rpc.peers import PeerInterceptor
 from service_kit.rpc.probe import LoopbackProbe
-from service_kit.rpc.server import GrpcServer
+from service_kit.rpc.server import GrpcServer, TlsDoor
 from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
@@ -98,7 +101,11 @@ class Processor:
 
 
 def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | None = None) -> Processor:
-    """Make and connect all parts. ``channels`` take the place of those that the settings describe."""
+    """Make and connect all parts. ``channels`` take the place of those that the settings describe.
+
+    Raises `StartRefused` when others could reach what is not protected.
+    """
+    refuse(refusals(settings))
     instance_id = f"processor-{uuid.uuid4().hex[:12]}"
     spans = open_spans(
         settings.otlp_endpoint, service="processor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
@@ -131,16 +138,8 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     pulse = Pulse(settings.keepalive_ms)
     servicer = OrderServicer(orders, hub, instance_id=instance_id, version=VERSION, heartbeat_s=pulse.heartbeat_s)
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    grpc_port = WantedPort(settings.host, settings.grpc_port, f"{PREFIX}_GRPC_PORT")
-    grpc_server = GrpcServer(
-        *grpc_port,
-        add_services=[partial(order_service_pb2_grpc.add_OrderServiceServicer_to_server, servicer)],
-        service_names=[wire.DESCRIPTOR.services_by_name["OrderService"].full_name],
-        keepalive_ms=settings.keepalive_ms,
-        max_threads=MAX_THREADS,
-        before_stop=servicer.announce_stop,
-    )
-    probe = LoopbackProbe(lambda: f"{settings.host}:{grpc_server.port}")
+    grpc_server = _grpc_server(settings, servicer)
+    probe = LoopbackProbe(grpc_server.probe_call)
     watch = StallWatch(hub, silence_s=pulse.silence_s, every_s=pulse.watch_s)
     cleanup = Cleanup(
         lambda limit: orders.prune(settings.retention_s, limit) + delivery.sellers.prune(settings.retention_s, limit),
@@ -191,7 +190,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     _add_metrics(metrics, orders.measures, delivery, hub, grpc_server)
     secret_files = [] if settings.link_secret else [secret_file]
     before: list[Component] = [
-        PortCheck(port, grpc_port),
+        PortCheck(port, grpc_port_of(settings)),
         *([spans] if spans else []),
         store,
         *access.components,
@@ -211,6 +210,19 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         grpc_server=grpc_server,
         web=web,
         lifecycle=lifecycle,
+    )
+
+
+def _grpc_server(settings: ProcessorSettings, servicer: OrderServicer) -> GrpcServer:
+    files = tls_of(settings)
+    return GrpcServer(
+        *grpc_port_of(settings),
+        add_services=[partial(order_service_pb2_grpc.add_OrderServiceServicer_to_server, servicer)],
+        service_names=[wire.DESCRIPTOR.services_by_name["OrderService"].full_name],
+        keepalive_ms=settings.keepalive_ms,
+        max_threads=MAX_THREADS,
+        before_stop=servicer.announce_stop,
+        door=TlsDoor(files, PeerInterceptor(settings.tls_peers)) if files else None,
     )
 
 
@@ -324,6 +336,12 @@ def _add_metrics(
         inputs.trunk_times,
     )
     metrics.histogram("rpc_duration_seconds", "Time of each unary gRPC call.", grpc_server.call_times)
+    metrics.counter("grpc_peers_refused", "gRPC calls of peers that are not allowed.", grpc_server.refused_peers)
+    metrics.gauge(
+        "grpc_certificate_expiry_timestamp_seconds",
+        "When the gRPC server's certificate ends; 0 without TLS.",
+        grpc_server.certificate_expires_at_s,
+    )
     measures, dispatcher = delivery.measures, delivery.dispatcher
     metrics.counter("delivery_attempts", "Attempts by what became of them.", measures.attempts)
     metrics.histogram("delivery_attempt_duration_seconds", "Time of each attempt.", measures.attempt_times)

@@ -10,6 +10,7 @@ from processor_app.replies.links import base_url, secret_text
 from service_kit.networks import IpNetwork, networks
 from service_kit.settings import (
     choice,
+    comma_list,
     flag,
     host_name,
     integer,
@@ -31,11 +32,22 @@ TITLE = "Order processor"
 class ProcessorSettings:
     """What the processor reads from its environment, once, at start."""
 
-    host: str = setting(
-        "127.0.0.1", parse=host_name(), help="The address that the REST interface and the gRPC server listen on."
-    )
+    host: str = setting("127.0.0.1", parse=host_name(), help="The address that the REST interface listens on.")
     port: int = setting(8005, parse=port_number(), help="The port of the REST interface.")
+    grpc_host: str = setting(
+        "", parse=host_name(), help="The address that the gRPC server listens on; without one, that of PROCESSOR_HOST."
+    )
     grpc_port: int = setting(50052, parse=port_number(), help="The port of the gRPC server.")
+    tls_cert: str = setting(
+        "", parse=text(), help="The certificate (PEM) that the gRPC server shows; new files count for new connections."
+    )
+    tls_key: str = setting("", parse=text(), help="The key (PEM) of that certificate.")
+    tls_ca: str = setting("", parse=text(), help="The authorities (PEM) whose certificates requestors must show.")
+    tls_peers: tuple[str, ...] = setting(
+        (),
+        parse=comma_list("requestor"),
+        help="The names of requestors that may call: DNS names of their certificates, or the common name without any.",
+    )
     store: str = setting(
         "sqlite:///data/processor.db",
         parse=text(),

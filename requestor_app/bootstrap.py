@@ -12,6 +12,7 @@ from flask import Flask
 from requestor_app.api.orders import blueprint as orders_blueprint
 from requestor_app.console.views import blueprint as console_blueprint
 from requestor_app.domain import SET_ASIDE, OrderState
+from requestor_app.exposure import refusals, tls_of
 from requestor_app.measures import RequestorMeasures
 from requestor_app.orders import OUTBOX, Orders
 from requestor_app.outbox_limit import OutboxLimit
@@ -26,6 +27,7 @@ from requestor_app.tracking import OrderTracking
 from service_kit.access.opening import open_access
 from service_kit.change import Ref
 from service_kit.cleanup import Cleanup
+from service_kit.exposure import refuse
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
@@ -64,7 +66,9 @@ class Requestor:
 
 
 def build_requestor(settings: RequestorSettings) -> Requestor:
-    """Make and connect all parts."""
+    """Make and connect all parts. Raises `StartRefused` when others could reach what is not protected."""
+    refuse(refusals(settings))
+    tls = tls_of(settings)
     instance_id = f"requestor-{uuid.uuid4().hex[:12]}"
     spans = open_spans(
         settings.otlp_endpoint, service="requestor", instance_id=instance_id, variable=f"{PREFIX}_OTLP_ENDPOINT"
@@ -107,6 +111,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
             version=VERSION,
             keepalive_ms=settings.keepalive_ms,
             name="trunk" if number == 1 else f"trunk-{number}",
+            tls=tls,
         )
         for number, link in enumerate(supervisor.links, start=1)
     ]

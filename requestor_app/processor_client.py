@@ -44,7 +44,9 @@ from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
 from service_kit.rpc.options import BATCH_BYTES, MESSAGE_GAP_S, Pulse, client_options
+from service_kit.rpc.tls import failure_of, open_channel
 from service_kit.times import now_ms
+from service_kit.tls_files import TlsFault, TlsFiles
 
 #: The pause before another attempt is drawn evenly from 0 to a ceiling that grows from the first to the second.
 BACKOFF_S = (0.2, 2.0)
@@ -80,19 +82,23 @@ class Trunk:
         version: str,
         keepalive_ms: int,
         name: str = "trunk",
+        tls: TlsFiles | None = None,
     ) -> None:
         self.name = name
         self._target = target
         self._user = user
         self._instance_id = instance_id
         self._version = version
+        self._tls = tls
         self._pulse = Pulse(keepalive_ms)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._call: _Call | None = None
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Begin to connect. Raises `StartRefused` when TLS is set and its files cannot be used."""
+        if self._tls is not None:
+            self._tls.read_at_start()
         self._threads = [
             threading.Thread(target=self._run, name="trunk-reader", daemon=True),
             threading.Thread(target=self._watch, name="trunk-watch", daemon=True),
@@ -129,7 +135,10 @@ class Trunk:
 
     def _serve(self, target: str) -> str:
         """Hold one call until it ends, and say why it did."""
-        channel = grpc.insecure_channel(target, options=client_options(self._pulse.keepalive_ms))
+        try:
+            channel = open_channel(target, client_options(self._pulse.keepalive_ms), self._tls)
+        except TlsFault as fault:
+            return f"this requestor cannot connect: {fault}"
         call = self._call = _Call(channel)
         try:
             stub = order_service_pb2_grpc.OrderServiceStub(channel)
@@ -143,7 +152,7 @@ class Trunk:
                     call.cut_reason = f"the processor at {target} goes away"
             return call.cut_reason or f"the processor at {target} ended the trunk"
         except grpc.RpcError as error:
-            return call.cut_reason or f"the processor at {target} does not answer ({_code_of(error)})"
+            return call.cut_reason or f"the processor at {target} does not answer ({failure_of(error, self._tls)})"
         except ServiceError as error:
             return f"this requestor could not apply what the processor sent ({error.detail})"
         except Exception as error:
@@ -187,12 +196,6 @@ class Trunk:
                 call.cut(f"the processor has taken nothing for {silence_s:g} s")
             elif (objection := self._user.objection()) is not None:
                 call.cut(objection)
-
-
-def _code_of(error: grpc.RpcError) -> str:
-    # What a call raises carries a status, though the declared class has none.
-    code = getattr(error, "code", lambda: None)()
-    return code.name if isinstance(code, grpc.StatusCode) else type(error).__name__
 
 
 # ---- to the wire

@@ -12,7 +12,9 @@ import grpc
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
 from service_kit.rpc.options import client_options
+from service_kit.rpc.tls import failure_of, open_channel
 from service_kit.times import now_ms
+from service_kit.tls_files import TlsFault, TlsFiles
 from service_kit.version import VERSION
 
 
@@ -29,11 +31,13 @@ class ProcessorAnswer(NamedTuple):
     took_ms: int
 
 
-def ask_processor(target: str, *, keepalive_ms: int, timeout_s: float = 3.0) -> ProcessorAnswer:
+def ask_processor(
+    target: str, *, keepalive_ms: int, timeout_s: float = 3.0, tls: TlsFiles | None = None
+) -> ProcessorAnswer:
     """The greeting of the processor at a gRPC target. Raises `ProbeFailed`."""
     begun, sent_ms = time.monotonic(), now_ms()
     try:
-        with grpc.insecure_channel(target, options=client_options(keepalive_ms)) as channel:
+        with open_channel(target, client_options(keepalive_ms), tls) as channel:
             stub = order_service_pb2_grpc.OrderServiceStub(channel)
             call = stub.StreamOrders(_greeting(sent_ms), timeout=timeout_s)
             for message in call:
@@ -43,8 +47,9 @@ def ask_processor(target: str, *, keepalive_ms: int, timeout_s: float = 3.0) -> 
                     call.cancel()
                     return ProcessorAnswer(message.hello.software_version, ahead_ms, took_ms)
     except grpc.RpcError as error:
-        code = getattr(error, "code", lambda: None)()
-        raise ProbeFailed(code.name if isinstance(code, grpc.StatusCode) else type(error).__name__) from None
+        raise ProbeFailed(failure_of(error, tls)) from None
+    except TlsFault as fault:
+        raise ProbeFailed(str(fault)) from None
     raise ProbeFailed("it ended the call without a greeting")
 
 

@@ -40,6 +40,11 @@ class RequestorSettings:
         parse=comma_list("127.0.0.1:50052"),
         help="The processors' gRPC addresses; streams are spread over all of them, which must share one store.",
     )
+    tls_cert: str = setting(
+        "", parse=text(), help="The certificate (PEM) that the requestor shows to processors; read at each connect."
+    )
+    tls_key: str = setting("", parse=text(), help="The key (PEM) of that certificate.")
+    tls_ca: str = setting("", parse=text(), help="The authorities (PEM) whose certificates processors must show.")
     lease_s: float = setting(
         15.0, parse=seconds(3, 3600), help="How long the instance may act without renewing its lease, in seconds."
     )

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from processor_app.exposure import grpc_port_of, refusals, tls_of, warnings
 from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from service_kit.commands import examinations
 from service_kit.commands.calling import shown_key
@@ -27,7 +28,7 @@ def processor_patient(environ: Mapping[str, str]) -> Patient:
     """The processor as this environment sets it up."""
     settings = load_valid_settings(ProcessorSettings, PREFIX, environ)
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    grpc_port = WantedPort(settings.host, settings.grpc_port, f"{PREFIX}_GRPC_PORT")
+    grpc_port = grpc_port_of(settings)
     requestor_store = environ.get("REQUESTOR_STORE", "").strip()
     return Patient(
         name="processor",
@@ -38,7 +39,8 @@ def processor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
             partial(examinations.examine_ports, [port, grpc_port], TITLE, port, shown_key("processor", environ)),
-            partial(examinations.examine_reach, settings.host, f"{PREFIX}_HOST"),
+            partial(examinations.examine_exposure, refusals(settings), warnings(settings)),
+            partial(examinations.examine_tls, partial(tls_of, settings)),
             partial(examinations.examine_sharing, settings.store, requestor_store, f"{PREFIX}_STORE"),
             partial(
                 inspect_store,

@@ -7,15 +7,18 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from requestor_app.exposure import refusals, tls_of, warnings
 from requestor_app.processor_probe import ProbeFailed, ask_processor
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
 from service_kit.commands import examinations
 from service_kit.commands.calling import shown_key
 from service_kit.commands.doctor import Patient
+from service_kit.errors import StartRefused
 from service_kit.findings import Finding, fault, fine, note
 from service_kit.ports import WantedPort
 from service_kit.settings import load_valid_settings, settings_in_use
 from service_kit.storage.inspection import inspect_store
+from service_kit.tls_files import TlsFault
 from service_kit.version import VERSION
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
@@ -38,7 +41,8 @@ def requestor_patient(environ: Mapping[str, str]) -> Patient:
             partial(examinations.examine_pulse, environ),
             partial(examinations.examine_versions, REQUIREMENTS),
             partial(examinations.examine_ports, [port], TITLE, port, shown_key("requestor", environ)),
-            partial(examinations.examine_reach, settings.host, f"{PREFIX}_HOST"),
+            partial(examinations.examine_exposure, refusals(settings), warnings(settings)),
+            partial(examinations.examine_tls, partial(tls_of, settings)),
             partial(examinations.examine_sharing, settings.store, processor_store, f"{PREFIX}_STORE"),
             partial(
                 inspect_store,
@@ -55,9 +59,15 @@ def requestor_patient(environ: Mapping[str, str]) -> Patient:
 
 def examine_processors(settings: RequestorSettings) -> Iterator[Finding]:
     """Whether each processor answers, and how far its clock and its version are from ours."""
+    try:
+        tls = tls_of(settings)
+        if tls is not None:
+            tls.read()
+    except (StartRefused, TlsFault):
+        return  # told of by the examination of TLS
     for target in settings.processors:
         try:
-            answer = ask_processor(target, keepalive_ms=settings.keepalive_ms)
+            answer = ask_processor(target, keepalive_ms=settings.keepalive_ms, tls=tls)
         except ProbeFailed as failure:
             yield _unreachable(target, str(failure))
             continue
@@ -81,6 +91,12 @@ def examine_processors(settings: RequestorSettings) -> Iterator[Finding]:
 
 def _unreachable(target: str, reason: str) -> Finding:
     host, _, port = target.rpartition(":")
+    if ": " in reason:
+        return fault(
+            "processor",
+            f"{target} answers, but not to this requestor ({reason}).",
+            f"Look at {PREFIX}_TLS_CERT and {PREFIX}_TLS_CA here, at PROCESSOR_TLS_CA and PROCESSOR_TLS_PEERS there.",
+        )
     if port.isdigit() and "/" not in target and _is_listening(host.strip("[]"), int(port)):
         return fault(
             "processor",

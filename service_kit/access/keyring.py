@@ -54,8 +54,9 @@ class Keyring(Background):
         """Read the keys, and begin. Raises `StoreUnavailable`."""
         with self._looking:
             self._look()
-        if not self._keys:
-            _log.warning("There is no key yet: make one with the command `keys create`", action="keys.none")
+        at_ms = now_ms()
+        if all(_fault_of(key, at_ms) is not None for key, _ in self._keys.values()):
+            _log.warning("There is no key that is good: make one with the command `keys create`", action="keys.none")
         super().start()
 
     def check(self) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +25,13 @@ from service_kit.ports import WantedPort, listen_alone
 from service_kit.settings import settings_in_use, unknown_variables
 from service_kit.storage.inspection import SQLITE_VERSION
 from service_kit.storage.opening import is_redis
+from service_kit.tls_files import TlsFault, TlsFiles, expires_at_s
 
 OLDEST_PYTHON = (3, 11)
 DEFAULT_KEEPALIVE_MS = "5000"
 _TIMEOUT_S = 3.0
+_SOON_DAYS = 30
+_RENEW = "Renew it; `python dev.py certs` renews what it has made. A running service takes the new files into use."
 
 
 class RunningService(NamedTuple):
@@ -190,7 +195,7 @@ def _holder_of(port: int) -> str:
     return ""
 
 
-def _cause_of(refusal: StartRefused) -> str:
+def _cause_of(refusal: Exception) -> str:
     sentence, end, _ = str(refusal).partition(". ")
     return sentence + end.strip()
 
@@ -199,14 +204,37 @@ def _advice_of(refusal: StartRefused) -> str:
     return str(refusal).partition(". ")[2] or str(refusal)
 
 
-def examine_reach(host: str, setting: str) -> Iterator[Finding]:
-    """Whether the service can be called from other machines: nobody asks for a password yet."""
-    if host not in {"127.0.0.1", "::1", "localhost"}:
-        yield note(
-            "reach",
-            f"It listens on {host}, so other machines can call it, and there is no access control.",
-            f"Set {setting} to 127.0.0.1, or let a firewall or a proxy decide who may call.",
-        )
+def examine_exposure(refusals: Iterable[str], warnings: Iterable[str]) -> Iterator[Finding]:
+    """What other machines can reach, and whether that is protected."""
+    refused = list(refusals)
+    for sentence in refused:
+        cause, _, advice = sentence.partition(": ")
+        yield fault("reach", f"It does not start: {cause}.", f"{advice[0].upper()}{advice[1:]}")
+    for sentence in warnings:
+        yield note("reach", sentence, "docs/how-to/tls.md and docs/how-to/nginx.md show how to close it.")
+    if not refused:
+        yield fine("reach", "What other machines can reach asks for keys and certificates.")
+
+
+def examine_tls(files_of: Callable[[], TlsFiles | None]) -> Iterator[Finding]:
+    """Whether the files for TLS can be used, and for how long."""
+    try:
+        files = files_of()
+        identity = None if files is None else files.read()
+    except (StartRefused, TlsFault) as failure:
+        yield fault("tls", f"{_cause_of(failure).rstrip('.')}.", "`python dev.py certs` makes files that fit.")
+        return
+    if files is None or identity is None:
+        return
+    days = (expires_at_s(identity) - time.time()) / 86_400
+    if days <= 0:
+        yield fault("tls", f"The certificate {files.cert} has expired.", _RENEW)
+    elif days < _SOON_DAYS:
+        yield note("tls", f"The certificate {files.cert} expires in {days:.0f} days.", _RENEW)
+    else:
+        yield fine("tls", f"The certificate {files.cert} is good for {days:.0f} days.")
+    if os.name != "nt" and files.key.stat().st_mode & stat.S_IROTH:
+        yield fault("tls", f"Every user of this machine can read {files.key}.", f"Run `chmod 600 {files.key}`.")
 
 
 def environment() -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -21,22 +22,29 @@ EXIT_CODE = 70
 log = get_logger(__name__)
 
 
+class ProbeCall(NamedTuple):
+    """Where the server is called, and what goes along so that it lets its own process in."""
+
+    address: str
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
 class LoopbackProbe(Background):
-    """Asks the server behind ``address()`` for its health, again and again."""
+    """Asks the server behind ``call()`` for its health, again and again."""
 
     name = "grpc-probe"
     not_running = "nobody asks the gRPC server"
 
     def __init__(
         self,
-        address: Callable[[], str],
+        call: Callable[[], ProbeCall],
         *,
         every_s: float = EVERY_S,
         timeout_s: float = TIMEOUT_S,
         give_up: Callable[[int, str], object] = ask_to_stop,
     ) -> None:
         super().__init__()
-        self._address = address
+        self._call = call
         self._every_s = every_s
         self._timeout_s = timeout_s
         self._give_up = give_up
@@ -47,15 +55,16 @@ class LoopbackProbe(Background):
         return "the gRPC server does not answer" if self._failures else super().check()
 
     def _run(self) -> None:
-        with grpc.insecure_channel(self._address(), options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        call = self._call()
+        with grpc.insecure_channel(call.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while not self._stopping.is_set():
-                self._note(self._serves(stub))
+                self._note(self._serves(stub, call.metadata))
                 self._stopping.wait(self._every_s)
 
-    def _serves(self, stub: health_pb2_grpc.HealthStub) -> bool:
+    def _serves(self, stub: health_pb2_grpc.HealthStub, metadata: tuple[tuple[str, str], ...]) -> bool:
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=self._timeout_s)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=self._timeout_s, metadata=metadata)
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

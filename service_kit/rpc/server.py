@@ -1,10 +1,11 @@
-"""The gRPC server as a component: a thread pool, its own port, health and reflection."""
+"""The gRPC server as a component: a thread pool, its own port, health and reflection, and who may call."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,12 +16,25 @@ from service_kit.logs import get_logger
 from service_kit.measures import Histogram
 from service_kit.ports import listen_alone, port_taken_line
 from service_kit.rpc.options import server_options
+from service_kit.rpc.peers import PeerInterceptor, refusal_tally
+from service_kit.rpc.probe import ProbeCall
 from service_kit.rpc.statuses import ErrorInterceptor
+from service_kit.rpc.tls import ReloadedIdentity
+from service_kit.tls_files import TlsFiles
 
 log = get_logger(__name__)
 
 #: How long running calls have to end by themselves after they were told.
 GRACE_S = 1.0
+
+_LOOPBACK = "127.0.0.1"
+
+
+class TlsDoor(NamedTuple):
+    """What a server needs to let in only peers with a certificate and a name that is on the list."""
+
+    files: TlsFiles
+    peers: PeerInterceptor
 
 
 class GrpcServer:
@@ -39,6 +53,7 @@ class GrpcServer:
         keepalive_ms: int,
         max_threads: int,
         before_stop: Callable[[], None] = lambda: None,
+        door: TlsDoor | None = None,
     ) -> None:
         self._host = host
         self._wanted_port = port
@@ -48,23 +63,31 @@ class GrpcServer:
         self._keepalive_ms = keepalive_ms
         self._max_threads = max_threads
         self._before_stop = before_stop
+        self._door = door
         self._server: grpc.Server | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._health: health.HealthServicer | None = None
         self._health_pool: ThreadPoolExecutor | None = None
         self.port = port
+        self._probe_port = port
+        self._identity: ReloadedIdentity | None = None
         #: The time of each call that is answered at once.
         self.call_times = Histogram("method", "code")
+        #: Calls that were not let through.
+        self.refused_peers = refusal_tally() if door is None else door.peers.refused
 
     def start(self) -> None:
-        """Bind and serve. Raises `StartRefused` when the port is taken."""
+        """Bind and serve. Raises `StartRefused` when the port is taken, or TLS cannot be used."""
+        if self._door is not None:
+            self._identity = ReloadedIdentity(self._door.files)
         # gRPC would print lines of its own about a port that it cannot have; so it is tried before.
         listen_alone(self._host, self._wanted_port, self._port_setting).close()
         # The pool makes threads when calls need them, so a high limit costs nothing while few calls are open.
         pool = ThreadPoolExecutor(self._max_threads, thread_name_prefix="grpc-call")
-        server = grpc.server(
-            pool, interceptors=[ErrorInterceptor(self.call_times)], options=server_options(self._keepalive_ms)
-        )
+        interceptors: list[grpc.ServerInterceptor] = [ErrorInterceptor(self.call_times)]  # type: ignore[type-arg]
+        if self._door is not None:
+            interceptors.insert(0, self._door.peers)
+        server = grpc.server(pool, interceptors=interceptors, options=server_options(self._keepalive_ms))
         for add in self._add_services:
             add(server)
         self._health_pool = ThreadPoolExecutor(1, thread_name_prefix="grpc-health")
@@ -73,7 +96,7 @@ class GrpcServer:
         names = [*self._service_names, health.SERVICE_NAME]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         try:
-            self.port = server.add_insecure_port(f"{self._host}:{self._wanted_port}")
+            self._listen(server)
         except RuntimeError:
             pool.shutdown()
             self._health_pool.shutdown()
@@ -83,6 +106,26 @@ class GrpcServer:
         for name in ("", *self._service_names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info(f"gRPC Server started on port {self.port}", action="grpc.started", port=self.port)
+
+    def _listen(self, server: grpc.Server) -> None:
+        address = f"[{self._host}]" if ":" in self._host else self._host
+        if self._identity is None:
+            self.port = self._probe_port = server.add_insecure_port(f"{address}:{self._wanted_port}")
+        else:
+            self.port = server.add_secure_port(f"{address}:{self._wanted_port}", self._identity.credentials())
+            # The probe asks whether calls are served. An expired certificate must not look like a server that hangs.
+            self._probe_port = server.add_insecure_port(f"{_LOOPBACK}:0")
+
+    def probe_call(self) -> ProbeCall:
+        """How this process calls its own server."""
+        host = self._host if self._door is None else _LOOPBACK
+        address = f"[{host}]" if ":" in host else host
+        metadata = () if self._door is None else self._door.peers.probe_metadata
+        return ProbeCall(f"{address}:{self._probe_port}", metadata)
+
+    def certificate_expires_at_s(self) -> float:
+        """When the certificate in use ends, in seconds since 1970; 0 without TLS."""
+        return 0.0 if self._identity is None else self._identity.expires_at_s
 
     def stop(self, timeout_s: float) -> None:
         """Tell health and the running calls, give them a moment, then end what is left. Safe to call twice."""

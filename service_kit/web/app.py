@@ -17,6 +17,7 @@ from service_kit.metrics import Metrics
 from service_kit.origin import REQUEST_ID, Origin, read_traceparent
 from service_kit.tracing import Span, SpanKind, SpanSink, begin_trace, reset_origin, set_origin
 from service_kit.web.audited import Auditor
+from service_kit.web.callers import client_address
 from service_kit.web.common import CommonResources, create_common_blueprint
 from service_kit.web.documentation import create_documentation_blueprint
 from service_kit.web.guard import Guard
@@ -100,7 +101,8 @@ class _Envelope:
             if _log.is_enabled_for(logging.DEBUG):
                 took_ms = round((time.perf_counter() - begun_s) * 1000, 2)
                 path = environ.get(LOGGED_PATH_KEY, environ["PATH_INFO"])
-                _log.debug(f"{environ['REQUEST_METHOD']} {path} {status}", action="http.request", took_ms=took_ms)
+                line = f"{environ['REQUEST_METHOD']} {path} {status}"
+                _log.debug(line, action="http.request", took_ms=took_ms, client=client_address(environ))
             return start_response(status, headers, exc_info)
 
         bound = bind_log_context(request_id=request_id, trace_id=origin.trace_id)

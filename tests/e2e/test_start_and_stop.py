@@ -91,6 +91,21 @@ def test_a_service_that_is_started_twice_names_the_port_and_not_the_store(servic
     assert setting in assert_refused(second)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("REQUESTOR_HOST", "0.0.0.0", "REQUESTOR_REQUIRE_KEYS=on"),
+        ("REQUESTOR_PROCESSORS", "192.0.2.1:50052", "REQUESTOR_TLS_CERT"),
+        ("PROCESSOR_HOST", "0.0.0.0", "PROCESSOR_TRUSTED_PROXIES"),
+        ("PROCESSOR_GRPC_HOST", "0.0.0.0", "PROCESSOR_TLS_CERT"),
+    ],
+)
+def test_what_others_could_reach_unprotected_does_not_start(
+    services: Services, setting: str, value: str, words: str
+) -> None:
+    assert words in assert_refused(service_with(services, setting, value))
+
+
 # ---- signals
 
 

@@ -9,10 +9,13 @@ tell each other goes through a third namespace, the wire, which forwards it, slo
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
+from tests.certified import WireFolder
+from tests.e2e.conftest import ROOT
 from tests.faults.arena import Arena
 
 SERVICES = ("requestor", "processor")
@@ -55,14 +58,23 @@ class Network:
         self._undo.close()
 
     def house(self, arena: Arena) -> None:
-        """Let the two services of an arena, not started yet, live in here."""
-        trunk = f"{self._address(Link('wire', 'processor'), 'processor')}:{arena.services.grpc_port}"
-        arena.requestor.settings["REQUESTOR_PROCESSORS"] = trunk
+        """Let the two services of an arena, not started yet, live in here: with TLS, since each is another machine."""
+        address = self._address(Link("wire", "processor"), "processor")
+        certified = WireFolder(arena.services.folder / "certs")
+        certified.renew("processor", address)
+        arena.processor.settings["PROCESSOR_GRPC_HOST"] = address
+        arena.requestor.settings["REQUESTOR_PROCESSORS"] = f"{address}:{arena.services.grpc_port}"
         for service in arena.both:
-            # The driver's calls come in at another address than the trunk.
-            service.settings[f"{service.prefix}_HOST"] = "0.0.0.0"
+            service.settings.update(certified.environment(service.name))
+            # The driver's calls come in at another address than the trunk, and through a gateway.
             service.host = self._address(Link("driver", service.name), service.name)
-            service.command = ["ip", "netns", "exec", self._namespace(service.name), *service.command]
+            inside = ["ip", "netns", "exec", self._namespace(service.name)]
+            service.command = [*inside, *service.command]
+            port = service.settings[f"{service.prefix}_PORT"]
+            gateway = [*inside, sys.executable, "-m", "tests.faults.gateway", service.host, port]
+            process = subprocess.Popen(gateway, cwd=ROOT)
+            self._undo.callback(process.wait, 10)
+            self._undo.callback(process.kill)
 
     @contextmanager
     def cut(self, *receivers: str) -> Iterator[None]:

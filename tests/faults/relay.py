@@ -12,9 +12,9 @@ _CHUNK = 65_536
 class Relay:
     """Passes connections to a port of this machine on; `cut` ends all that are open, as a broken wire would."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, listen_at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self._target = ("127.0.0.1", target_port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(listen_at)
         self.port: int = self._listener.getsockname()[1]
         #: Guards the list of open ends.
         self._lock = threading.Lock()

@@ -296,10 +296,11 @@ def test_19_a_service_that_is_not_ready_is_named_with_the_part(
     assert "lease" in the_fault(requestor_findings(environ), "service").text
 
 
-def test_20_listening_beyond_this_machine_is_noted(requestor_environ: dict[str, str]) -> None:
-    findings = requestor_findings({**requestor_environ, "REQUESTOR_HOST": "0.0.0.0"})
-    (noted,) = [finding for finding in findings if finding.subject == "reach"]
-    assert "there is no access control" in noted.text
+def test_20_listening_beyond_this_machine_without_keys_is_a_fault(requestor_environ: dict[str, str]) -> None:
+    found = the_fault(requestor_findings({**requestor_environ, "REQUESTOR_HOST": "0.0.0.0"}), "reach")
+    assert "REQUESTOR_HOST=0.0.0.0 can be reached from other machines" in found.text
+    assert "REQUESTOR_REQUIRE_KEYS=on" in found.mend
+    assert "REQUESTOR_TRUSTED_PROXIES" in found.mend
 
 
 # ---- the command

@@ -105,6 +105,7 @@ def test_readiness_is_told_also_when_a_part_does_not_work(client: RequestorClien
     running_pair.requestor.lease.stop(5)
     readiness = client.readiness()
     assert not readiness.is_ready
+    assert readiness.checks is not None
     assert not readiness.checks["lease"].ok
 
 

@@ -147,7 +147,7 @@ def test_dev_py_tells_its_commands_from_any_folder(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    commands = ("up", "demo", "test", "lint", "proto", "openapi", "bench", "torture")
+    commands = ("up", "demo", "certs", "test", "lint", "proto", "openapi", "bench", "torture")
     assert all(command in done.stdout for command in commands)
     assert done.stdout.isascii()
     assert list(tmp_path.iterdir()) == []

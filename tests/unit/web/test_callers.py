@@ -59,7 +59,7 @@ def test_a_proxy_is_believed_for_what_it_has_added_itself(behind_proxy):
     assert address_of(behind_proxy, **{"X-Forwarded-For": "192.0.2.1"}) == "192.0.2.1"
     assert address_of(behind_proxy, **{"X-Forwarded-For": "198.51.100.7, 192.0.2.1"}) == "192.0.2.1"
     assert address_of(behind_proxy) == "127.0.0.1"
-    assert address_of(behind_proxy, **{"X_Forwarded_For": "192.0.2.1"}) == "127.0.0.1"
+    assert address_of(behind_proxy, X_Forwarded_For="192.0.2.1") == "127.0.0.1"
 
 
 def test_two_headers_count_as_one(behind_proxy):
