@@ -19,7 +19,8 @@ from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.routing import MapAdapter
 
 from service_kit.access.model import ANYBODY
-from service_kit.web.guard import Guard, act_for
+from service_kit.web.audited import Auditor
+from service_kit.web.guard import READING, Guard, act_for, door_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -98,6 +99,8 @@ class LeanFlask(Flask):
     session_interface = _NoSessions()
     #: Looks at the key of every request; without one, anybody may do anything.
     guard: Guard | None = None
+    #: Keeps what is done here in the audit log.
+    auditor: Auditor | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -113,6 +116,13 @@ class LeanFlask(Flask):
             act_for(request, ANYBODY)
         else:
             self.guard.admit(request, self.view_functions)
+
+    def process_response(self, response: Response) -> Response:
+        """Finish an answer, errors too, and note what was done."""
+        response = super().process_response(response)
+        if self.auditor is not None and request_ctx.request.method not in READING:
+            self.auditor.note(request_ctx.request, response, self.view_functions)
+        return response
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by method and path; Flask would take the host's name apart first."""
@@ -151,13 +161,18 @@ class LeanFlask(Flask):
         return _json_response(rv) if type(rv) is dict else super().make_response(rv)
 
     def _is_free(self, endpoint: str) -> bool:
-        """Whether no hook is registered for the endpoint, which cannot change once the app has had a request."""
+        """Whether nothing is to be done but its view: no hook is registered, and nothing of it is audited.
+
+        It cannot change once the app has had a request.
+        """
         is_free = self._free_endpoints.get(endpoint)
         if is_free is None:
             *path, _ = endpoint.split(".")
             scopes = [None, *(".".join(path[:length]) for length in range(1, len(path) + 1))]
             hooks = (self.url_value_preprocessors, self.before_request_funcs, self.after_request_funcs)
-            is_free = not any(scope in functions for functions in hooks for scope in scopes)
+            has_hooks = any(scope in functions for functions in hooks for scope in scopes)
+            door = door_of(self.view_functions[endpoint])
+            is_free = not has_hooks and (door is None or not door.is_audited)
             self._free_endpoints[endpoint] = is_free
         return is_free
 

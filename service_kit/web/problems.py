@@ -64,6 +64,12 @@ class ForeignOrigin(ServiceError):
     title = "Not from this page"
 
 
+class Forged(ForeignOrigin):
+    """The call does not carry the token that pages of its session have."""
+
+    code = "csrf_token"
+
+
 #: The HTTP status of each error; a subclass takes over its parent's.
 STATUSES: Mapping[type[ServiceError], HTTPStatus] = {
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -23,6 +23,8 @@ from service_kit.web.problems import invalid_input, json_pointer
 
 MAX_PAGE = 1000
 MAX_CURSOR = 1024
+#: Where the WSGI environment of a request holds its body as it was read, for the audit log.
+BODY_KEY = "order_communicator.body"
 
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
@@ -243,7 +245,9 @@ class EmptyQuerySchema(StrictSchema):
 
 def load_body(schema: Schema) -> dict[str, Any]:
     """The body of the current request as the schema gives it; raises `MalformedInput` or `InvalidInput`."""
-    return _load(schema, read_json_object(request))
+    loaded = _load(schema, read_json_object(request))
+    request.environ[BODY_KEY] = loaded
+    return loaded
 
 
 def load_optional_body(schema: Schema) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def free_port() -> int:
                 return port
 
 
-def eventually(look: Callable[[], T], *, timeout_s: float = 15.0, what: str = "it") -> T:
+def eventually(look: Callable[[], T], *, timeout_s: float = 30.0, what: str = "it") -> T:
     """Look again and again until the answer is true; fails with the last answer when the time is over."""
     deadline = time.monotonic() + timeout_s
     pause_s = 0.02

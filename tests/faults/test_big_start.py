@@ -60,6 +60,7 @@ def assert_refused(answer: requests.Response, status: int, kind: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_hundred_thousand_unsent_notes_of_five_thousand_orders_are_sent_once_and_in_order(arena: Arena) -> None:
     buyer = Buyer(arena)
     buyer.ledger.add(make_big_store(arena.requestor.store, orders=ORDERS, notes_each=NOTES_EACH))
