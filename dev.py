@@ -12,6 +12,8 @@ installs the requirements into it; later ones do that again only when the requir
     python dev.py lint          check style, types and generated code; --fix repairs what can be repaired
     python dev.py proto         generate the modules in proto/ from the .proto file
     python dev.py openapi       write docs/openapi/ from the running code
+    python dev.py sbom          print a list of the packages that the services run on (CycloneDX)
+    python dev.py audit         look those packages up among the published vulnerabilities
     python dev.py bench [...]   run the benchmarks beside the rivals, in an environment of their own
     python dev.py torture [...] run the fault tests
 """
@@ -46,6 +48,8 @@ from devtools.venv import (
 
 OLDEST_PYTHON = (3, 11)
 
+#: What `.ci/packages.py` does.
+PACKAGE_COMMANDS = ("sbom", "audit")
 #: Commands whose further arguments belong to the tool that they start.
 PASSING_ON = ("certs", "test", "bench", "torture")
 
@@ -87,6 +91,8 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     with_check.add_argument("--check", action="store_true", help="only compare with the committed modules")
     with_openapi_check = commands.add_parser("openapi", help=f"write {OPENAPI}/ from the code")
     with_openapi_check.add_argument("--check", action="store_true", help="only compare with the committed documents")
+    commands.add_parser("sbom", help="print what the services run on, as CycloneDX")
+    commands.add_parser("audit", help="look up whether something is known against what the services run on")
     commands.add_parser("bench", help="run the benchmarks; further arguments go to them", add_help=False)
     commands.add_parser("torture", help="run the fault tests; further arguments go to them", add_help=False)
     return parser.parse_args(own), passed_on
@@ -118,6 +124,8 @@ def execute(options: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return proto(python, check=options.check)
     if options.command == "openapi":
         return openapi(python, check=options.check)
+    if options.command in PACKAGE_COMMANDS:
+        return run([python, ROOT / ".ci" / "packages.py", options.command])
     if options.command == "bench":
         return run_module(python, "benchmarks", "benchmarks", passed_on)
     if options.command == "torture":

@@ -150,15 +150,15 @@ def host_name() -> Parser[str]:
 
 
 def comma_list(example: str = "a,b") -> Parser[tuple[str, ...]]:
-    """One or more texts with commas between them."""
+    """One or more texts with commas between them; an address with a login is none, since it would be shown."""
 
     def read(raw: str) -> tuple[str, ...]:
         items = tuple(item.strip() for item in raw.split(","))
-        if not all(items):
+        if not all(items) or "@" in raw:
             raise ValueError
         return items
 
-    return Parser(read, "must be a list with commas, without empty items", example)
+    return Parser(read, "must be a list with commas, without empty items and without logins", example)
 
 
 def url(*schemes: str, example: str, needs_host: bool = True) -> Parser[str]:

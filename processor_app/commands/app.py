@@ -11,6 +11,7 @@ from processor_app.commands.deliveries import delivery_commands
 from processor_app.commands.doctor import processor_patient
 from processor_app.commands.sellers import seller_commands
 from processor_app.settings import PREFIX, TITLE, ProcessorSettings
+from service_kit.commands.audit import audit_commands
 from service_kit.commands.calling import service_url
 from service_kit.commands.doctor import doctor_command
 from service_kit.commands.examinations import environment
@@ -35,6 +36,7 @@ def create_command_app() -> Flask:
     app.cli.add_command(doctor_command(processor_patient(environment())))
     open_access = partial(open_access_store, settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
     app.cli.add_command(key_commands("processor", open_access))
+    app.cli.add_command(audit_commands("processor", open_access))
     app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     app.cli.add_command(openapi_command(TITLE, VERSION))
     return app

@@ -182,7 +182,10 @@ def sellers() -> Response:
         page = _sellers().find_entries(
             current_principal().tenant, prefix=query["prefix"], cursor=query["cursor"], limit=query["limit"]
         )
-        return {"sellers": [api_answers.seller(each) for each in page.entries], "next_cursor": page.next_cursor}
+        entries = [api_answers.seller(each) for each in page.entries]
+        # What stands in a query may be a receiver's password, and who may operate need not be the one who manages.
+        shown = [{**entry, "webhook_url": entry["webhook_url"].partition("?")[0]} for entry in entries]
+        return {"sellers": shown, "next_cursor": page.next_cursor}
 
     return _polls().answer(state)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
+from service_kit.rules import one_line
+
 MAX_ROWS = 40
 _MAX_VALUE = 500
 
@@ -33,7 +35,7 @@ def details_of(details: Mapping[str, Any] | None) -> Details:
 def _rows(path: tuple[str, ...], value: Any) -> Iterator[DetailRow]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _rows((*path, str(key).replace("_", " ")), inner)
+            yield from _rows((*path, one_line(str(key).replace("_", " "))), inner)
     elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
         for number, item in enumerate(value, start=1):
             yield from _rows((*path, str(number)), item)
@@ -50,5 +52,5 @@ def _text(value: Any) -> str:
         case list() | tuple():
             text = ", ".join(_text(item) for item in value) or "–"
         case _:
-            text = str(value)
+            text = one_line(str(value))
     return text if len(text) <= _MAX_VALUE else text[:_MAX_VALUE] + " …"

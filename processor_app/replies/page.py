@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 from marshmallow import Schema, fields, validate
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.wrappers import Response as BaseResponse
 
 from processor_app.delivery.details import details_of
@@ -89,6 +89,8 @@ def show(token: str) -> Response:
 )
 def answer(token: str) -> BaseResponse:
     """Take the answer and lead back to the page; posting again has no second effect."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType
     desk = _desk()
     form = request.form
     post = Post(form.get("answer", ""), form.get("message", ""), form.get("number", ""))

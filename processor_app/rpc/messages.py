@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from processor_app.domain import Close, FollowUp, OpenStream, OrderState
@@ -35,6 +35,12 @@ from service_kit.errors import (
 from service_kit.origin import origin_from_peer
 from service_kit.strict_json import parse_json_object
 
+#: What one message may carry, all its parts counted. A requestor's is about 64 KB, and a part has 20 bytes or more.
+MAX_PARTS = 10_000
+MAX_NUMBER = 2**63 - 1
+#: The last millisecond of the year 9999: later ones are no dates.
+MAX_TIME_MS = 253_402_300_799_999
+
 
 class _Faults:
     """Collects what is wrong with one message, so that the caller hears of everything at once."""
@@ -52,9 +58,21 @@ class _Faults:
     def check_id(self, field: str, value: str) -> None:
         self.check_pattern(field, value, rules.ID_PATTERN, rules.ID_RULE)
 
-    def check_ids(self, field: str, values: Iterable[str]) -> None:
-        for index, value in enumerate(values):
-            self.check_id(f"{field}/{index}", value)
+    def check_audience(self, values: Sequence[str]) -> None:
+        self.add("audience", rules.audience_fault(values))
+        for index, value in enumerate(values[: rules.MAX_AUDIENCE]):
+            self.check_id(f"audience/{index}", value)
+
+    def check_urls(self, values: Sequence[str]) -> None:
+        if len(values) > rules.MAX_URLS:
+            self.add("urls", f"must have at most {rules.MAX_URLS} links")
+        for index, value in enumerate(values[: rules.MAX_URLS]):
+            self.add(f"urls/{index}", rules.url_fault(value))
+
+    def check_number(self, field: str, value: int, lowest: int, highest: int = MAX_NUMBER) -> None:
+        if not lowest <= value <= highest:
+            bound = "" if highest == MAX_NUMBER else f" and at most {highest}"
+            self.add(field, f"must be at least {lowest}{bound}")
 
     def raise_any(self) -> None:
         if self.found:
@@ -82,14 +100,11 @@ def open_stream_of(request: wire.OrderStreamRequest) -> OpenStream:
     faults.check_id("stream_id", request.stream_id)
     if request.notification_type not in rules.NOTIFICATION_TYPES:
         faults.add("notification_type", f"must be one of {', '.join(rules.NOTIFICATION_TYPES)}")
-    faults.check_ids("audience", audience)
-    faults.add("audience", rules.audience_fault(audience))
-    if request.token < 1:
-        faults.add("token", "must be at least 1")
+    faults.check_audience(audience)
+    faults.check_number("token", request.token, 1)
     if not 1 <= request.run <= max(request.token, 1):
         faults.add("run", "must be at least 1 and at most the token")
-    if request.resume_after < 0:
-        faults.add("resume_after", "must not be negative")
+    faults.check_number("resume_after", request.resume_after, 0)
     details = _details_of(faults, request.details)
     faults.raise_any()
     return OpenStream(
@@ -109,14 +124,17 @@ def open_stream_of(request: wire.OrderStreamRequest) -> OpenStream:
 def _details_of(faults: _Faults, text: str) -> Body | None:
     if not text:
         return None
-    if len(text) > rules.MAX_DETAILS:
-        faults.add("details", f"must be at most {rules.MAX_DETAILS} characters long")
+    # The text may have blanks and escapes that do not count; how many, nobody need find out.
+    if len(text) > 2 * rules.MAX_DETAILS:
+        faults.add("details", f"must be at most {rules.MAX_DETAILS} characters long as JSON")
         return None
     try:
-        return parse_json_object(text.encode("utf-8"))
+        details = parse_json_object(text.encode("utf-8"))
     except MalformedInput as error:
         faults.add("details", f"must be a JSON object. {error.detail}")
         return None
+    faults.add("details", rules.details_fault(details))
+    return details
 
 
 def follow_up_of(request: wire.FollowUpRequest) -> FollowUp:
@@ -125,18 +143,16 @@ def follow_up_of(request: wire.FollowUpRequest) -> FollowUp:
     ref = _check_ref(faults, request)
     audience, urls = tuple(request.audience), tuple(request.urls)
     faults.check_id("follow_up_id", request.follow_up_id)
-    faults.check_ids("audience", audience)
-    faults.add("audience", rules.audience_fault(audience) if audience else "must name at least one seller")
+    faults.check_audience(audience)
+    faults.add("audience", None if audience else "must name at least one seller")
     faults.check_pattern("message_type", request.message_type, rules.KIND_PATTERN, rules.KIND_RULE)
     faults.add(
         "message", rules.text_fault(request.message, rules.MAX_TEXT) or rules.message_fault(request.message, urls)
     )
-    if len(urls) > rules.MAX_URLS:
-        faults.add("urls", f"must have at most {rules.MAX_URLS} links")
-    for index, url in enumerate(urls):
-        faults.add(f"urls/{index}", rules.url_fault(url))
-    if request.token < 1:
-        faults.add("token", "must be at least 1")
+    faults.check_urls(urls)
+    faults.check_number("token", request.token, 1)
+    faults.check_number("added_ms", request.added_ms, 0, MAX_TIME_MS)
+    faults.check_number("sending", request.sending, 0)
     faults.raise_any()
     return FollowUp(
         ref=ref,
@@ -165,8 +181,8 @@ def close_of(request: wire.CloseOrderRequest) -> Close:
     if end is None:
         faults.add("kind", "must be COMPLETE or CANCEL")
     faults.add("reason", rules.text_fault(request.reason, rules.MAX_REASON))
-    if request.token < 1:
-        faults.add("token", "must be at least 1")
+    faults.check_number("token", request.token, 1)
+    faults.check_number("sending", request.sending, 0)
     if not 0 <= request.run <= max(request.token, 1):
         faults.add("run", "must be at least 0 and at most the token")
     faults.raise_any()
@@ -184,19 +200,42 @@ def close_of(request: wire.CloseOrderRequest) -> Close:
 # ---- refusals of what cannot be read
 
 
+def check_parts(message: wire.TrunkUp) -> None:
+    """Raise `InvalidInput` when a message carries more than a requestor ever sends at once: reading it would take all
+    memory, since what is empty takes two bytes and its refusal hundreds.
+    """
+    if len(message.opens) + len(message.follow_ups) + len(message.closes) + len(message.acks) > MAX_PARTS:
+        raise InvalidInput([FieldError("", f"must have at most {MAX_PARTS} parts")])
+
+
+def name_of(peer: wire.Hello) -> str:
+    """What the other end calls itself, for logs."""
+    return peer.instance_id if rules.ID_PATTERN.fullmatch(peer.instance_id) else "unknown"
+
+
+def _known(text: str) -> str:
+    """An id to answer with, or nothing when it breaks the rule: then no order is called so, and it may be long."""
+    return text if rules.ID_PATTERN.fullmatch(text) else ""
+
+
+def _known_ref(message: Any) -> Ref:
+    ref = ref_of(message)
+    return Ref(_known(ref.tenant), _known(ref.key))
+
+
 def refused_open(request: wire.OrderStreamRequest, error: ServiceError) -> Control:
     """The answer to a wish for a stream that breaks a rule."""
-    return Refused(ref_of(request), request.stream_id, error)
+    return Refused(_known_ref(request), _known(request.stream_id), error)
 
 
 def refused_follow_up(request: wire.FollowUpRequest, error: ServiceError) -> Control:
     """The answer to a follow-up that breaks a rule."""
-    return FollowUpAnswer(ref_of(request), request.follow_up_id, error)
+    return FollowUpAnswer(_known_ref(request), _known(request.follow_up_id), error)
 
 
 def refused_close(request: wire.CloseOrderRequest, error: ServiceError) -> Control:
     """The answer to a close that breaks a rule."""
-    return CloseAnswer(ref_of(request), request.run, error)
+    return CloseAnswer(_known_ref(request), request.run, error)
 
 
 # ---- to the wire

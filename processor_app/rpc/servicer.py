@@ -27,7 +27,7 @@ from processor_app.streams import (
 from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
 from service_kit.change import Change
-from service_kit.errors import Fenced, ServiceError, TooMany, Unavailable
+from service_kit.errors import Fenced, InvalidInput, MalformedInput, ServiceError, TooMany, Unavailable
 from service_kit.logs import get_logger
 from service_kit.rpc.options import BATCH_BYTES, MESSAGE_GAP_S
 from service_kit.times import now_ms
@@ -128,11 +128,12 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         try:
             for message in requests:
                 outlet.last_heard = time.monotonic()
+                messages.check_parts(message)
                 if message.HasField("hello"):
                     log.info(
                         "A requestor connected",
                         action="trunk.opened",
-                        instance_id=message.hello.instance_id,
+                        instance_id=messages.name_of(message.hello),
                         peer=outlet.peer,
                         clock_skew_ms=now_ms() - message.hello.now_ms,
                     )
@@ -140,6 +141,11 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
                     self._take(message, outlet, turns)
                 if message.acks:
                     self._hub.acknowledge(outlet, [(messages.ref_of(ack), ack.seq) for ack in message.acks])
+        except (InvalidInput, MalformedInput) as error:
+            log.warning(
+                "Cut a trunk that sent what no requestor sends", action="trunk.cut", reason=messages.detail_of(error)
+            )
+            context.cancel()
         except grpc.RpcError as error:
             log.debug("A trunk's call ended", action="trunk.call_ended", reason=type(error).__name__)
         except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,8 +26,8 @@ from service_kit.web.schemas import (
 
 
 def _details_fit(details: Mapping[str, Any]) -> None:
-    if len(json.dumps(details, ensure_ascii=False)) > rules.MAX_DETAILS:
-        raise ValidationError(f"must be at most {rules.MAX_DETAILS} characters long as JSON")
+    if (fault := rules.details_fault(details)) is not None:
+        raise ValidationError(fault)
 
 
 def _named_audience_fault(sellers: list[str]) -> str | None:
@@ -97,7 +96,16 @@ class FollowUpSchema(StrictSchema):
         required=True,
         metadata={"minItems": 1, "maxItems": rules.MAX_AUDIENCE, "examples": [["seller1", "seller2"]]},
     )
-    message = fields.Nested(MessageSchema, required=True)
+    message = fields.Nested(
+        MessageSchema,
+        required=True,
+        metadata={
+            "anyOf": [
+                {"properties": {"message": {"pattern": r"\S"}}, "required": ["message"]},
+                {"properties": {"urls": {"minItems": 1}}, "required": ["urls"]},
+            ]
+        },
+    )
 
 
 class FollowedUpSchema(AnswerSchema):

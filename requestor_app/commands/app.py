@@ -10,6 +10,7 @@ from requestor_app.bootstrap import PROJECT_FOLDER, create_app
 from requestor_app.commands.doctor import requestor_patient
 from requestor_app.commands.orders import order_commands
 from requestor_app.settings import PREFIX, TITLE, RequestorSettings
+from service_kit.commands.audit import audit_commands
 from service_kit.commands.calling import service_url
 from service_kit.commands.doctor import doctor_command
 from service_kit.commands.examinations import environment
@@ -32,6 +33,7 @@ def create_command_app() -> Flask:
     app.cli.add_command(doctor_command(requestor_patient(environment())))
     open_access = partial(open_access_store, settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower())
     app.cli.add_command(key_commands("requestor", open_access))
+    app.cli.add_command(audit_commands("requestor", open_access))
     app.cli.add_command(store_commands(base_folder=PROJECT_FOLDER, prefix=PREFIX.lower()))
     app.cli.add_command(openapi_command(TITLE, VERSION))
     return app

@@ -88,6 +88,11 @@ class Keyring(Background):
         self._used[key_id] = at_ms
         return known[1]
 
+    def name_of(self, key_id: str) -> str:
+        """What a key is called; nothing when it is not known."""
+        known = self._keys.get(key_id)
+        return "" if known is None else known[0].name
+
     # ---- the store
 
     def _look_for(self, key_id: str) -> tuple[ApiKey, Principal] | None:

@@ -59,12 +59,17 @@ class ApiKey:
     last_used_ms: int | None = None
 
 
+#: Who did something without a key: where none is needed, at the terminal, or with a key that is not known.
+NO_KEY_NEEDED, AT_THE_TERMINAL, NO_KNOWN_KEY = "anybody", "terminal", "nobody"
+
+
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One action: who did what to what, from where, and what became of it."""
 
     at_ms: int
     tenant: str
+    #: Who: the key's id, or one of the words below.
     key_id: str
     action: str
     target: str
@@ -98,6 +103,12 @@ class AccessStore(Protocol):
 
     def secret(self) -> str:
         """A random secret, made once, for signing sessions."""
+
+    def end_session(self, session_id: str, until_ms: int) -> None:
+        """Keep in mind until then that a session was ended by its owner."""
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether a session was ended by its owner."""
 
 
 class Unauthorized(ServiceError):

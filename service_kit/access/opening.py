@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from service_kit.access.audit import AuditLog
 from service_kit.access.keyring import Keyring
+from service_kit.access.sessions import Sessions
 from service_kit.lifecycle import Component
 from service_kit.storage.opening import AccessEngine, open_access_store
 
@@ -16,6 +18,8 @@ class Access:
 
     store: AccessEngine
     keyring: Keyring
+    sessions: Sessions
+    audit: AuditLog
     is_needed: bool
 
     @property
@@ -27,4 +31,5 @@ class Access:
 def open_access(store_url: str, *, base_folder: Path, prefix: str, is_needed: bool) -> Access:
     """What belongs to the store of a service. Raises `StartRefused` for a URL that is none."""
     store = open_access_store(store_url, base_folder=base_folder, prefix=prefix)
-    return Access(store, Keyring(store), is_needed)
+    keyring = Keyring(store)
+    return Access(store, keyring, Sessions(store, keyring, service=prefix), AuditLog(store), is_needed)

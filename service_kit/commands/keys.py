@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from service_kit.access.keys import make_key
-from service_kit.access.model import AccessStore, ApiKey, Scope
+from service_kit.access.model import ApiKey, Scope
 from service_kit.change import DEFAULT_TENANT
+from service_kit.commands.audit import entry_of_command, opened
 from service_kit.commands.printing import as_json_option, print_json, print_table
-from service_kit.errors import ServiceError, StartRefused
 from service_kit.rules import ID_PATTERN, ID_RULE, header_fault
 from service_kit.storage.opening import AccessEngine
 from service_kit.times import now_ms, rfc3339
 
-_COLUMNS = (
-    *("key_id", "name", "tenant", "scopes", "seller_id", "state"),
-    *("created_at", "expires_at", "revoked_at", "last_used_at"),
-)
+_COLUMNS = ("key", "name", "tenant", "opens", "state", "last used")
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 _MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MAX_NAME = 100
@@ -53,8 +49,9 @@ def key_commands(service: str, open_access: Callable[[], AccessEngine]) -> click
         if seller_id is not None and wanted != {Scope.REPLIES_WRITE}:
             raise click.UsageError(f"--seller goes with the scope {Scope.REPLIES_WRITE} and no other.")
         new = make_key(wanted, seller_id=seller_id, **other)
-        with _opened(open_access) as access:
+        with opened(open_access) as access:
             access.add(new.key)
+            access.record(entry_of_command("keys.create", new.key.tenant, new.key.key_id))
         if as_json:
             print_json({**_row_of(new.key), "token": new.token})
         else:
@@ -64,39 +61,29 @@ def key_commands(service: str, open_access: Callable[[], AccessEngine]) -> click
     @group.command("list", help="Show every key, without what it is shown by.")
     @as_json_option
     def show_list(as_json: bool) -> None:
-        with _opened(open_access) as access:
-            found = list(map(_row_of, access.keys()))
+        with opened(open_access) as access:
+            found = access.keys()
         if as_json:
-            print_json(found)
+            print_json(list(map(_row_of, found)))
         else:
-            print_table(f"{len(found)} keys", _COLUMNS, ([row[column] for column in _COLUMNS] for row in found))
+            print_table(f"{len(found)} keys", _COLUMNS, map(_cells_of, found))
 
     @group.command("revoke", help="Make a key useless for good, within two seconds.")
     @click.argument("key_id")
     @as_json_option
     def revoke(key_id: str, as_json: bool) -> None:
-        with _opened(open_access) as access:
+        with opened(open_access) as access:
             if not access.revoke(key_id, now_ms()):
                 raise click.ClickException("There is no key with this id.")
+            known = access.keys()
+            tenant = next(key.tenant for key in known if key.key_id == key_id)
+            access.record(entry_of_command("keys.revoke", tenant, key_id))
         if as_json:
             print_json({"key_id": key_id, "revoked": True})
         else:
             click.echo(f"Key {key_id} is revoked.")
 
     return group
-
-
-@contextmanager
-def _opened(open_access: Callable[[], AccessEngine]) -> Iterator[AccessStore]:
-    """The access store. Tells the person at the terminal when it cannot be used."""
-    try:
-        engine = open_access()
-        try:
-            yield engine
-        finally:
-            engine.stop(1)
-    except (ServiceError, StartRefused) as failure:
-        raise click.ClickException(str(failure)) from None
 
 
 def _row_of(key: ApiKey) -> dict[str, Any]:
@@ -111,6 +98,26 @@ def _row_of(key: ApiKey) -> dict[str, Any]:
         "state": _state_of(key),
         **{f"{name}_at": None if at_ms is None else rfc3339(at_ms) for name, at_ms in shown.items()},
     }
+
+
+def _cells_of(key: ApiKey) -> tuple[str, ...]:
+    """What fits beside each other in a terminal; the rest is in the JSON."""
+    opens = " ".join(sorted(key.scopes)) + (f" for {key.seller_id}" if key.seller_id else "")
+    until_ms = key.expires_ms if key.revoked_ms is None else key.revoked_ms
+    state = _state_of(key)
+    since = {"good": "good until", "expired": "expired", "revoked": "revoked"}[state]
+    return (
+        key.key_id,
+        key.name,
+        key.tenant,
+        opens,
+        state if until_ms is None else f"{since} {_minute(until_ms)}",
+        "never" if key.last_used_ms is None else _minute(key.last_used_ms),
+    )
+
+
+def _minute(at_ms: int) -> str:
+    return rfc3339(at_ms)[:16].replace("T", " ")
 
 
 def _state_of(key: ApiKey) -> str:

@@ -9,7 +9,9 @@ from typing import NamedTuple, TypeAlias
 
 ChannelOptions: TypeAlias = list[tuple[str, int]]
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+#: The largest part that the rules allow takes 220 KB, in characters of four bytes. A message that is read becomes
+#: objects of many times its size, so the bound stands close above.
+MAX_MESSAGE_BYTES = 256 * 1024
 #: What one message of a trunk carries, about. A message is the smallest sign of life and of progress, so on a slow
 #: link it must take far less time than a silence that counts as death; larger ones gain nothing.
 BATCH_BYTES = 64 * 1024

@@ -20,6 +20,8 @@ log = get_logger(__name__)
 _WATCH = "/grpc.health.v1.Health/Watch"
 #: By this attribute a behaviour says which threads are to run it.
 _POOL = "experimental_thread_pool"
+#: Stands for a message whose bytes are none. gRPC would write a traceback to the log for each, as its caller likes.
+_UNREADABLE = object()
 
 #: The status of each class; a subclass without an entry takes its parent's.
 STATUS_OF: dict[type[errors.ServiceError], grpc.StatusCode] = {
@@ -73,20 +75,19 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
             # A watch of health holds no thread; wrapped, it would.
             return handler
         begin = _nothing if handler_call_details.method in self._endless else self._deadlines.begin
+        read = _tolerant(handler.request_deserializer)
         if handler.unary_unary:
             guarded = _guarded(self._timed(handler.unary_unary, handler_call_details.method), begin)
             if (pool := getattr(handler.unary_unary, _POOL, None)) is not None:
                 setattr(guarded, _POOL, pool)
-            return grpc.unary_unary_rpc_method_handler(
-                guarded, handler.request_deserializer, handler.response_serializer
-            )
+            return grpc.unary_unary_rpc_method_handler(guarded, read, handler.response_serializer)
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(handler.unary_stream, begin), handler.request_deserializer, handler.response_serializer
+                _guarded_stream(handler.unary_stream, begin), read, handler.response_serializer
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(handler.stream_stream, begin), handler.request_deserializer, handler.response_serializer
+                _guarded_stream(_reading(handler.stream_stream), begin), read, handler.response_serializer
             )
         return handler
 
@@ -113,13 +114,37 @@ def _nothing(_: grpc.ServicerContext) -> None:
     """What a call without a deadline begins with."""
 
 
+def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    if deserialize is None:
+        return None
+
+    def read(content: bytes) -> Any:
+        try:
+            return deserialize(content)
+        except Exception:  # noqa: BLE001  # whatever protobuf thinks of it
+            return _UNREADABLE
+
+    return read
+
+
+def _checked(request: Any) -> Any:
+    if request is _UNREADABLE:
+        raise errors.MalformedInput("The message cannot be read.")
+    return request
+
+
+def _reading(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
+    """A call that takes a stream of messages; reading one that is none raises `MalformedInput`."""
+    return lambda requests, context: behaviour(map(_checked, requests), context)
+
+
 def _guarded(
     behaviour: Callable[[Any, Any], Any], begin: Callable[[grpc.ServicerContext], None]
 ) -> Callable[[Any, Any], Any]:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         begin(context)
         try:
-            return behaviour(request, context)
+            return behaviour(_checked(request), context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             _abort(error, context)
 
@@ -132,7 +157,7 @@ def _guarded_stream(
     def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         begin(context)
         try:
-            yield from behaviour(request, context)
+            yield from behaviour(_checked(request), context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             _abort(error, context)
 

@@ -46,6 +46,7 @@ class RedisAccess:
         tag = f"{{{prefix}:access}}"
         self._keys, self._revoked, self._used = f"{tag}:keys", f"{tag}:revoked", f"{tag}:used"
         self._audit, self._secret = f"{tag}:audit", f"{tag}:secret"
+        self._ended = f"{tag}:ended"
         #: Guards the making of the client.
         self._lock = threading.Lock()
         self._client: redis.Redis | RedisCluster | None = None
@@ -125,6 +126,14 @@ class RedisAccess:
         self._call(lambda client: client.set(self._secret, secrets.token_hex(32), nx=True))
         value: bytes = self._call(lambda client: client.get(self._secret))
         return value.decode()
+
+    def end_session(self, session_id: str, until_ms: int) -> None:
+        """Keep in mind until then that a session was ended by its owner."""
+        self._call(lambda client: client.set(f"{self._ended}:{session_id}", 1, pxat=until_ms))
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether a session was ended by its owner."""
+        return bool(self._call(lambda client: client.exists(f"{self._ended}:{session_id}")))
 
     def _call(self, command: Callable[[Any], Any]) -> Any:
         """Run one command. Raises `StoreUnavailable`."""

@@ -14,6 +14,7 @@ from typing import Any
 from service_kit.access.model import AUDIT_LINES, ApiKey, AuditEntry, Scope
 from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.logs import get_logger
+from service_kit.times import now_ms
 
 _BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
@@ -40,6 +41,7 @@ _SCHEMA = """
         address TEXT NOT NULL,
         outcome TEXT NOT NULL
     );
+    CREATE TABLE IF NOT EXISTS ended_sessions (session_id TEXT PRIMARY KEY, until_ms INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value TEXT NOT NULL);
 """
 _VERSION = 1
@@ -127,6 +129,18 @@ class SqliteAccess:
             connection.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_hex(32),))
             (value,) = connection.execute("SELECT value FROM secret").fetchone()
         return str(value)
+
+    def end_session(self, session_id: str, until_ms: int) -> None:
+        """Keep in mind until then that a session was ended by its owner."""
+        with self._opened() as connection, _transaction(connection):
+            connection.execute("DELETE FROM ended_sessions WHERE until_ms < ?", (now_ms(),))
+            connection.execute("INSERT OR REPLACE INTO ended_sessions VALUES (?, ?)", (session_id, until_ms))
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether a session was ended by its owner."""
+        with self._opened() as connection:
+            query = "SELECT 1 FROM ended_sessions WHERE session_id = ?"
+            return connection.execute(query, (session_id,)).fetchone() is not None
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

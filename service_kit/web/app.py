@@ -16,6 +16,7 @@ from service_kit.measures import Histogram
 from service_kit.metrics import Metrics
 from service_kit.origin import REQUEST_ID, Origin, read_traceparent
 from service_kit.tracing import Span, SpanKind, SpanSink, begin_trace, reset_origin, set_origin
+from service_kit.web.audited import Auditor
 from service_kit.web.callers import client_address
 from service_kit.web.common import CommonResources, create_common_blueprint
 from service_kit.web.documentation import create_documentation_blueprint
@@ -54,7 +55,9 @@ def create_base_app(
     app = LeanFlask(import_name, static_folder=None)
     if access is not None:
         app.extensions |= {"access_store": access.store, "keyring": access.keyring}
-        app.guard = Guard(access.keyring) if access.is_needed else None
+        app.extensions |= {"sessions": access.sessions if access.is_needed else None, "audit": access.audit}
+        app.guard = Guard(access.keyring, access.sessions) if access.is_needed else None
+        app.auditor = Auditor(access.audit)
     app.meter = meter if meter is not None and meter.is_on else None
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     # There is one way to write a URL: a redirect to it would repeat what the caller wrote.

@@ -21,6 +21,12 @@ def client_address(environ: Mapping[str, Any]) -> str:
     return address
 
 
+def is_by_https(environ: Mapping[str, Any]) -> bool:
+    """Whether the client speaks HTTPS, as a trusted proxy says; from others nobody believes it."""
+    schemes: str = environ.get("HTTP_X_FORWARDED_PROTO", "")
+    return CLIENT_ADDRESS_KEY in environ and schemes.rpartition(",")[2].strip().lower() == "https"
+
+
 def forwarded_address(header: str, peer: str) -> str:
     """What the nearest proxy has added to X-Forwarded-For; all before it is what the client says of itself."""
     address = read_address(header.rpartition(",")[2].strip())

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from service_kit.rules import TEXT_PATTERN
+
 #: How deep fields of fields are shown; our documents end before.
 _DEPTH = 5
 _COMMON_TAGS = frozenset({"health", "documentation"})
@@ -201,7 +203,7 @@ def _rules(schema: Mapping[str, Any]) -> Iterator[str]:
         yield "one of " + ", ".join(str(value) for value in schema["enum"] if value is not None)
     for name, words in (
         ("format", "as {}"),
-        ("pattern", "matches {}"),
+        ("pattern", "no control characters" if schema.get("pattern") == TEXT_PATTERN else "matches {}"),
         ("minimum", "at least {}"),
         ("maximum", "at most {}"),
         ("minLength", "at least {} characters"),

@@ -23,6 +23,8 @@ def read_json_object(request: Request) -> dict[str, Any]:
     """
     environ = request.environ
     _require_json(environ.get("CONTENT_TYPE"))
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must be sent as it is, without a content coding.")
     length = environ.get("CONTENT_LENGTH", "")
     if length.isascii() and length.isdigit() and int(length) <= (request.max_content_length or 0):
         raw = environ["wsgi.input"].read(int(length))
@@ -39,5 +41,5 @@ def _require_json(content_type: str | None) -> None:
     media_type, options = parse_options_header(content_type)
     if media_type.lower() != "application/json":
         raise UnsupportedMediaType("The body must be sent as application/json.")
-    if options.get("charset", "utf-8").lower() != "utf-8":
+    if options.get("charset", "utf-8").lower() != "utf-8" or (content_type or "").lower().count("charset") > 1:
         raise UnsupportedMediaType("The body must be sent in UTF-8.")

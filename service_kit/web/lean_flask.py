@@ -19,7 +19,8 @@ from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.routing import MapAdapter
 
 from service_kit.access.model import ANYBODY, Unauthorized
-from service_kit.web.guard import Guard, act_for, optional_principal
+from service_kit.web.audited import Auditor
+from service_kit.web.guard import READING, Guard, act_for, door_of, optional_principal
 from service_kit.web.meter import Meter
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class LeanFlask(Flask):
     guard: Guard | None = None
     #: Counts who asks; without one, anybody may ask as often as he likes.
     meter: Meter | None = None
+    #: Keeps what is done here in the audit log.
+    auditor: Auditor | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -127,9 +130,21 @@ class LeanFlask(Flask):
         try:
             self.guard.admit(request, self.view_functions)
         except Unauthorized:
-            meter.count_bad_key(request)
+            if "HTTP_AUTHORIZATION" in request.environ:  # to show none at all is no attempt
+                meter.count_bad_key(request)
             raise
         meter.count_key(optional_principal())
+
+    def process_response(self, response: Response) -> Response:
+        """Finish an answer, errors too, and note what was done."""
+        response = super().process_response(response)
+        request = request_ctx.request
+        is_form = request.method == "POST" and "HTTP_AUTHORIZATION" not in request.environ
+        if self.meter is not None and is_form and response.status_code == HTTPStatus.UNAUTHORIZED:
+            self.meter.count_bad_key(request)  # that of a sign-in
+        if self.auditor is not None and request_ctx.request.method not in READING:
+            self.auditor.note(request_ctx.request, response, self.view_functions)
+        return response
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by method and path; Flask would take the host's name apart first."""
@@ -168,13 +183,18 @@ class LeanFlask(Flask):
         return _json_response(rv) if type(rv) is dict else super().make_response(rv)
 
     def _is_free(self, endpoint: str) -> bool:
-        """Whether no hook is registered for the endpoint, which cannot change once the app has had a request."""
+        """Whether nothing is to be done but its view: no hook is registered, and nothing of it is audited.
+
+        It cannot change once the app has had a request.
+        """
         is_free = self._free_endpoints.get(endpoint)
         if is_free is None:
             *path, _ = endpoint.split(".")
             scopes = [None, *(".".join(path[:length]) for length in range(1, len(path) + 1))]
             hooks = (self.url_value_preprocessors, self.before_request_funcs, self.after_request_funcs)
-            is_free = not any(scope in functions for functions in hooks for scope in scopes)
+            has_hooks = any(scope in functions for functions in hooks for scope in scopes)
+            door = door_of(self.view_functions[endpoint])
+            is_free = not has_hooks and (door is None or not door.is_audited)
             self._free_endpoints[endpoint] = is_free
         return is_free
 

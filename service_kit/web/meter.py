@@ -69,9 +69,8 @@ class Meter:
             self._check(self.keys.spend(principal.key_id))
 
     def count_bad_key(self, request: Request) -> None:
-        """Count a key that is not good for its address; none at all is no attempt."""
-        if "HTTP_AUTHORIZATION" in request.environ:
-            self.addresses.charge(_name_of(client_address(request.environ)), BAD_KEY_COST)
+        """Count a key that was refused for its address."""
+        self.addresses.charge(_name_of(client_address(request.environ)), BAD_KEY_COST)
 
     def refusal_for(self, address: str, path: str) -> Refusal | None:
         """What an address is answered with that was told to wait and has not; it costs next to nothing."""

@@ -21,6 +21,7 @@ from werkzeug.routing import Rule
 
 from service_kit.access.model import BadKey, Forbidden, Scope, Unauthorized
 from service_kit.errors import InvalidInput, MalformedInput, Overloaded, RateExceeded, ServiceError
+from service_kit.rules import ID_PATTERN
 from service_kit.web.console.blueprint import NAME as CONSOLE
 from service_kit.web.glossary import GLOSSARY
 from service_kit.web.guard import Door, door_of, for_anybody, for_scope
@@ -43,7 +44,10 @@ SchemaLike: TypeAlias = Schema | type[Schema]
 _ATTRIBUTE = "__operation__"
 _UNDOCUMENTED_METHODS = frozenset({"HEAD", "OPTIONS"})
 _PARAMETER = re.compile(r"<(?:(?P<converter>[^:<>()]+)(?:\([^<>]*\))?:)?(?P<name>[^<>]+)>")
-_CONVERTER_SCHEMAS = {"int": {"type": "integer", "minimum": 0}, "uuid": {"type": "string", "format": "uuid"}}
+_CONVERTER_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    "int": {"type": "integer", "minimum": 0},
+    "uuid": {"type": "string", "format": "uuid"},
+}
 _JSON, _FORM = "application/json", "application/x-www-form-urlencoded"
 #: What the document calls the way in.
 _SCHEME = "key"
@@ -65,6 +69,7 @@ class PathParameter:
 
     description: str
     example: str
+    pattern: str = f"^{ID_PATTERN.pattern}$"
 
 
 #: The words that both services use in their paths. The examples fit those of the bodies.
@@ -74,7 +79,7 @@ PATH_PARAMETERS: Mapping[str, PathParameter] = {
     "delivery_id": PathParameter(
         "The delivery, as the list of deliveries names it.", "d1a2109c68c0-14a423f7704ca665e666"
     ),
-    "token": PathParameter("The signed part of a reply link.", "WzE3…"),
+    "token": PathParameter("The signed part of a reply link.", "WzE3NjQ.c2lnbmVk", "^[A-Za-z0-9._-]+$"),
 }
 
 
@@ -240,10 +245,12 @@ def _document_operation(
     elif described.form is not None:
         document["requestBody"] = {"required": True, "content": {_FORM: {"schema": described.form}}}
     answers = {str(status): _answer(described, text) for status, text in described.answers.items()}
+    problems = _document_problems(described, needs_key=scope is not None)
+    for status, answer in answers.items():
+        # What the server itself refuses it answers with a problem document, also where a view answers with a page.
+        answer["content"] = problems.get(status, {}).get("content", {}) | answer["content"]
     first = {str(described.status): _answer(described, described.summary)}
-    document["responses"] = first | dict(
-        sorted((_document_problems(described, needs_key=scope is not None) | answers).items())
-    )
+    document["responses"] = first | dict(sorted((problems | answers).items()))
     return document
 
 
@@ -253,6 +260,7 @@ def _path_parameter(name: str, converter: str | None) -> dict[str, Any]:
     known = PATH_PARAMETERS.get(name)
     if known is not None:
         parameter |= {"description": known.description, "example": known.example}
+        parameter["schema"] = {**schema, "pattern": known.pattern}
     return parameter
 
 
@@ -273,12 +281,12 @@ _RETRY_HEADER = {"Retry-After": {"description": "When to send it again, in secon
 
 def _document_problems(described: Operation, *, needs_key: bool) -> dict[str, Any]:
     """One answer for each status that the errors of the operation have, with each error as an example."""
-    errors = [*((Unauthorized, BadKey, Forbidden) if needs_key else ()), *described.errors]
+    errors = [MalformedInput, *((Unauthorized, BadKey, Forbidden) if needs_key else ()), *described.errors]
     if described.body is not None:
-        errors += [MalformedInput, TooLarge, UnsupportedMediaType, InvalidInput]
+        errors += [TooLarge, UnsupportedMediaType, InvalidInput]
     elif described.query is not None:
         errors.append(InvalidInput)
-    errors += [MalformedInput, RateExceeded, HeadTooLarge, ServiceError, Overloaded]
+    errors += [RateExceeded, HeadTooLarge, ServiceError, Overloaded]
     by_status: defaultdict[HTTPStatus, dict[str, type[ServiceError]]] = defaultdict(dict)
     for error in errors:
         by_status[status_of(error)][error.code] = error

@@ -60,7 +60,7 @@ class TooLarge(ServiceError):
 class HeadTooLarge(TooLarge):
     """The request line and the headers are larger than what the service reads."""
 
-    code = "head_too_large"
+    code = "request_header_fields_too_large"
     title = "The head of the request is too large"
 
 
@@ -69,6 +69,12 @@ class ForeignOrigin(ServiceError):
 
     code = "foreign_origin"
     title = "Not from this page"
+
+
+class Forged(ForeignOrigin):
+    """The call does not carry the token that pages of its session have."""
+
+    code = "csrf_token"
 
 
 #: The HTTP status of each error; a subclass takes over its parent's.

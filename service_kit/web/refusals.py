@@ -6,12 +6,10 @@ import json
 import os
 from http import HTTPStatus
 
-from service_kit.errors import MalformedInput, Overloaded, ServiceError, TooManyConnections
+from service_kit.errors import Overloaded, ServiceError, TooManyConnections
 from service_kit.origin import REQUEST_ID
 from service_kit.web.problems import (
     PROBLEM_TYPE,
-    HeadTooLarge,
-    TooLarge,
     problem_document,
     retry_after_s,
     status_of,
@@ -54,13 +52,11 @@ class Refusal:
         )
 
 
-def refusal_of(
-    error: type[ServiceError], detail: str, *, status: int | None = None, wait_s: int | None = None
-) -> Refusal:
+def refusal_of(error: type[ServiceError], detail: str, *, wait_s: int | None = None) -> Refusal:
     """The refusal that tells of an error."""
-    code = status_of(error) if status is None else status
-    document = problem_document(code, error.code, error.title, detail, _ID)
-    return Refusal(code, document, retry_after_s(error) if wait_s is None else wait_s)
+    status = status_of(error)
+    document = problem_document(status, error.code, error.title, detail, _ID)
+    return Refusal(status, document, retry_after_s(error) if wait_s is None else wait_s)
 
 
 def request_id_of(wanted: str) -> str:
@@ -73,12 +69,3 @@ ALIVE = Refusal(HTTPStatus.OK, {"status": "alive"})
 OVERLOADED = refusal_of(Overloaded, "More comes in than the service can do. Nothing was accepted; send it again later.")
 CROWDED = refusal_of(Overloaded, "All connections are taken. Nothing was accepted; send it again later.")
 CROWDED_ADDRESS = refusal_of(TooManyConnections, "Close connections of this address, or use those that are open.")
-
-#: What the server answers to what it cannot read, by status.
-UNREADABLE = {
-    400: refusal_of(MalformedInput, "The request is not valid HTTP."),
-    413: refusal_of(TooLarge, "The body is larger than this service reads."),
-    431: refusal_of(HeadTooLarge, "The request line and the headers are larger than this service reads."),
-    500: refusal_of(ServiceError, "The service failed. Its log holds the reason."),
-    501: refusal_of(MalformedInput, "The body comes in a transfer coding that this service does not read.", status=501),
-}

@@ -16,13 +16,15 @@ from flask import request
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, missing, validate, validates_schema
 
 from service_kit.errors import FieldError, InvalidInput
-from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, text_fault, url_fault
+from service_kit.rules import ID_PATTERN, ID_RULE, MAX_URL, TEXT_PATTERN, text_fault, url_fault
 from service_kit.times import parse_rfc3339
 from service_kit.web.json_body import read_json_object
 from service_kit.web.problems import invalid_input, json_pointer
 
 MAX_PAGE = 1000
 MAX_CURSOR = 1024
+#: Where the WSGI environment of a request holds its body as it was read, for the audit log.
+BODY_KEY = "order_communicator.body"
 
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
@@ -109,7 +111,8 @@ class TextField(CheckedText):
                 return "must not be empty" if min_length == 1 else f"must be at least {min_length} characters long"
             return text_fault(text, max_length)
 
-        shown = {"maxLength": max_length} | ({"minLength": min_length} if min_length else {})
+        shown: dict[str, Any] = {"maxLength": max_length, "pattern": TEXT_PATTERN}
+        shown |= {"minLength": min_length} if min_length else {}
         super().__init__(fault, metadata=shown | kwargs.pop("metadata", {}), **kwargs)
 
 
@@ -143,7 +146,8 @@ class IdListField(fields.List[str]):
             if (found := fault(ids)) is not None:
                 raise ValidationError(found)
 
-        super().__init__(IdField(), validate=check, **kwargs)
+        shown = {"uniqueItems": True} | kwargs.pop("metadata", {})
+        super().__init__(IdField(), validate=check, metadata=shown, **kwargs)
         self._list_fault = fault
 
     def deserialize(
@@ -241,7 +245,9 @@ class EmptyQuerySchema(StrictSchema):
 
 def load_body(schema: Schema) -> dict[str, Any]:
     """The body of the current request as the schema gives it; raises `MalformedInput` or `InvalidInput`."""
-    return _load(schema, read_json_object(request))
+    loaded = _load(schema, read_json_object(request))
+    request.environ[BODY_KEY] = loaded
+    return loaded
 
 
 def load_optional_body(schema: Schema) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
-from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
+from waitress.task import WSGITask  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
 from service_kit.logs import get_logger
@@ -32,13 +32,12 @@ from service_kit.web.refusals import (
     CROWDED,
     CROWDED_ADDRESS,
     OVERLOADED,
-    UNREADABLE,
     Refusal,
     request_id_of,
 )
-from service_kit.web.request_head import RequestParser
 from service_kit.web.shedding import BUSY, SPARED, Shedding, glance
 from service_kit.web.socket_loop import SWEEP_S, make_loop
+from service_kit.web.strict_requests import ProblemTask, StrictParser
 from service_kit.web.workers import LONG_WAIT_S, Workers
 
 _log = get_logger(__name__)
@@ -229,21 +228,12 @@ class _Task(WSGITask):  # type: ignore[misc] # Waitress has no types
             super().write(data)
 
 
-class _ErrorTask(ErrorTask):  # type: ignore[misc] # Waitress has no types
-    """The answer to a request whose app has failed in a way that Flask does not see."""
-
-    def execute(self) -> None:
-        refusal = UNREADABLE[self.request.error.code]
-        self.close_on_finish = self.wrote_header = True
-        self.channel.write_soon(refusal.answer(request_id_of(""), _http_date(int(time.time())), closes=True))
-
-
 class _Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     """One connection; knows since when it has been receiving its current request."""
 
     task_class = _Task
-    error_task_class = _ErrorTask
-    parser_class = RequestParser
+    error_task_class = ProblemTask
+    parser_class = StrictParser
     receiving_since_s = 0.0
     #: Whether a whole request has ever come.
     has_asked = False
@@ -506,13 +496,12 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # Waitress has no types
         shedding = self.shedding
         while channel.requests and not (channel.total_outbufs_len and channel.must_be_read()):
             request = channel.requests[0]
-            if request.error is not None:
-                refusal: Refusal | None = UNREADABLE.get(request.error.code, UNREADABLE[400])
-            elif channel.refusal is not None or (shedding.is_on and channel not in self.under_way):
+            refusal: Refusal | None = None
+            if channel.refusal is not None or (shedding.is_on and channel not in self.under_way):
                 # Seen already at first glance, or not: then it is one that only the parser could read.
                 refusal = None if channel.is_spared else self.refusal_of_load(channel, request.path.encode("latin-1"))
-            else:
-                refusal = None if self.meter is None else self._refusal_of_rate(channel, request, self.meter)
+            elif self.meter is not None and request.error is None:
+                refusal = self._refusal_of_rate(channel, request, self.meter)
             if refusal is None:
                 channel.has_asked = True
                 shedding.admit(channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from service_kit.access.keys import make_key
 from service_kit.access.model import AUDIT_LINES, ApiKey, AuditEntry, Scope
 from service_kit.storage.opening import AccessEngine, open_access_store
+from service_kit.times import now_ms
 
 
 @pytest.fixture(params=["sqlite", "redis", "cluster"])
@@ -167,6 +169,23 @@ class TestAccessStore:
         assert stores[0].version() == len(kept) == 80
         assert all(found.last_used_ms is not None for found in kept)
         assert len(stores[0].audit(None, limit=100)) == 80
+
+    def test_an_ended_session_is_known_to_every_opener_and_no_other_is(
+        self, access: AccessEngine, open_access: Callable[[], AccessEngine]
+    ) -> None:
+        until_ms = now_ms() + 60_000
+        access.end_session("s1", until_ms)
+        access.end_session("s1", until_ms)
+        access.end_session("s2", until_ms)
+        other = open_access()
+        assert [other.has_ended(session) for session in ("s1", "s2", "s3")] == [True, True, False]
+
+    def test_an_ended_session_is_forgotten_when_its_time_is_over(self, access: AccessEngine) -> None:
+        access.end_session("s1", now_ms() + 300)
+        assert access.has_ended("s1")
+        time.sleep(0.35)
+        access.end_session("s2", now_ms() + 60_000)
+        assert [access.has_ended(session) for session in ("s1", "s2")] == [False, True]
 
     def test_it_works_again_after_its_stop(self, access: AccessEngine) -> None:
         made = key()

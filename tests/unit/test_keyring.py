@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import time
-import timeit
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -179,13 +178,6 @@ def test_a_start_without_the_store_is_refused(store: SqliteAccess, monkeypatch: 
     monkeypatch.setattr(store, "version", fail)
     with pytest.raises(StoreUnavailable):
         Keyring(store).start()
-
-
-def test_a_look_at_a_key_takes_less_than_15_microseconds(store: SqliteAccess, keyring: Keyring) -> None:
-    new = kept(store)
-    keyring.verify(new.token)
-    best_s = min(timeit.repeat(lambda: keyring.verify(new.token), number=2_000, repeat=5)) / 2_000
-    assert best_s < 15e-6
 
 
 def _eventually(holds: Callable[[], bool]) -> None:

@@ -135,6 +135,7 @@ def test_a_parser_takes_what_fits(parser, raw, value):
         (host_name(), "http://host"),
         (comma_list(), "a,,b"),
         (comma_list(), ","),
+        (comma_list(), "user:password@a:1"),
         (url("http", example="http://a"), "ftp://a"),
         (url("http", example="http://a"), "http://"),
         (url("http", example="http://a"), "http://a:99999"),

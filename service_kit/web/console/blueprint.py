@@ -12,11 +12,13 @@ from pathlib import Path
 from flask import Blueprint, request, send_from_directory
 from werkzeug.wrappers import Response
 
-from service_kit.web.guard import for_anybody
+from service_kit.web.console.audit import add_audit_page
+from service_kit.web.console.sign_in import add_sign_in
+from service_kit.web.guard import CONSOLE, READING, for_anybody
 from service_kit.web.problems import ForeignOrigin
 
 #: The name of every console blueprint; its routes are no part of the public interface.
-NAME = "console"
+NAME = CONSOLE
 CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -40,17 +42,18 @@ _HEADERS = {
 _FOLDER = Path(__file__).parent
 #: Said here, because what Python takes for a file's type depends on the system, and a browser runs no other type.
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def create_console_blueprint(import_name: str) -> Blueprint:
-    """A blueprint with the shared templates and files; the app adds its pages."""
+    """A blueprint with the shared templates, files and pages; the app adds its own pages."""
     blueprint = Blueprint(
         NAME,
         import_name,
         template_folder=str(_FOLDER / "templates"),
     )
     blueprint.add_url_rule("/console/static/<path:filename>", endpoint="static", view_func=_send_file)
+    add_sign_in(blueprint)
+    add_audit_page(blueprint)
     blueprint.before_request(_refuse_other_sites)
     blueprint.after_request(_protect)
     return blueprint
@@ -62,7 +65,7 @@ def _send_file(filename: str) -> Response:
 
 
 def _refuse_other_sites() -> None:
-    if request.method not in _READING and not _is_from_here():
+    if request.method not in READING and not _is_from_here():
         raise ForeignOrigin("An action is taken from the operator page alone.")
 
 

@@ -206,6 +206,11 @@ function useRetries() {
 
 // ---- together
 
+// A page that the browser has kept shows nothing of a session that was ended meanwhile.
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted && page.signIn) location.reload();
+});
+
 let facts = () => ({});
 if (page.order) facts = useOrder();
 const overview = $("[data-link]") ? useOverview() : null;

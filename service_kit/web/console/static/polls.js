@@ -19,6 +19,13 @@ async function problemOf(answer) {
   return new Problem(answer.status, document ?? {});
 }
 
+/** The session is over: sign in, and come back to this page. */
+function leaveToSignIn() {
+  const { signIn } = document.body.dataset;
+  if (!signIn) return;
+  location.replace(`${signIn}?${new URLSearchParams({ next: location.pathname + location.search })}`);
+}
+
 /** One question: `url()` says what to ask now, `after()` what is known of what grows, `show` puts the answer in and
     says whether there is more of it, `refuse` tells why there is none. */
 export class Poll {
@@ -46,6 +53,7 @@ export class Poll {
     if (url !== this.#url()) return this.ask(); // somebody has typed on meanwhile
     if (answer.status === 304) return undefined;
     if (!answer.ok) {
+      if (answer.status === 401) leaveToSignIn();
       const problem = await problemOf(answer);
       if (answer.status >= 500) throw problem;
       this.#etag = null;
@@ -106,11 +114,12 @@ export class Round {
 }
 
 /** Do something: a call that the service takes from this page alone. Answers its document, or throws a `Problem`. */
-export async function act(url, document) {
+export async function act(url, body) {
+  const token = document.querySelector('meta[name="csrf-token"]')?.content;
   const answer = await fetch(url, {
     method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(document),
+    headers: { "Content-Type": "application/json", ...(token ? { "X-CSRF-Token": token } : {}) },
+    body: JSON.stringify(body),
     signal: AbortSignal.timeout(TIMEOUT_MS),
   }).catch(() => { throw new Error("The service does not answer. Nobody knows whether it was done: try again."); });
   if (!answer.ok) throw await problemOf(answer);

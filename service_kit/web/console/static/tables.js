@@ -12,6 +12,12 @@ export const CELLS = {
   error: (value) => (value ? make("span", { class: "error" }, value) : text(value)),
   number: (value) => text(numberText(value)),
   time: (value) => (value ? time(value) : text(value)),
+  when: (value) => time(value),
+  who(value, row) {
+    if (!row.key_name) return text(value);
+    return make("div", {}, make("p", {}, row.key_name), make("p", { class: "hint" }, value));
+  },
+  outcome: (value) => (value === "done" ? text(value) : make("span", { class: "error" }, value)),
   state: (value) => (value ? state(value) : text(value)),
   open: (value) => state(value ? "open" : "closed"),
   list: (value) => text(value?.join(", ")),
@@ -43,7 +49,7 @@ export const CELLS = {
 };
 
 /** What a cell shows besides its own field: it is made anew when one of these changes. */
-const BESIDE = { message: ["urls"], retry: ["is_retryable", "attempts"], webhook: ["webhook_disabled"] };
+const BESIDE = { message: ["urls"], retry: ["is_retryable", "attempts"], webhook: ["webhook_disabled"], who: ["key_name"] };
 
 export class Table {
   #body;
