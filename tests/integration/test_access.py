@@ -114,7 +114,7 @@ def _body_of(world: World, route: Route, known: Mapping[str, str]) -> dict[str, 
 @pytest.fixture
 def requestor(tmp_path: Path) -> Iterator[World]:
     settings = RequestorSettings(
-        store=f"sqlite:///{tmp_path / 'r.db'}", port=0, processors=("127.0.0.1:1",), require_keys=True
+        store=f"sqlite:///{tmp_path / 'r.db'}", port=0, processors=("127.0.0.1:1",), require_keys=True, address_rate=0
     )
     parts = build_requestor(settings)
     access = parts.app.extensions["access_store"]
@@ -130,7 +130,9 @@ def requestor(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def processor(tmp_path: Path) -> Iterator[World]:
-    settings = ProcessorSettings(store=f"sqlite:///{tmp_path / 'p.db'}", port=0, grpc_port=0, require_keys=True)
+    settings = ProcessorSettings(
+        store=f"sqlite:///{tmp_path / 'p.db'}", port=0, grpc_port=0, require_keys=True, address_rate=0
+    )
     parts = build_processor(settings)
     access = parts.app.extensions["access_store"]
     parts.store.start()
@@ -390,11 +392,11 @@ class Running(NamedTuple):
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     store = f"sqlite:///{tmp_path / 'p.db'}"
-    processor = build_processor(ProcessorSettings(store=store, port=0, grpc_port=0, require_keys=True))
+    processor = build_processor(ProcessorSettings(store=store, port=0, grpc_port=0, require_keys=True, address_rate=0))
     processor.lifecycle.start()
     target = f"127.0.0.1:{processor.grpc_server.port}"
     settings = RequestorSettings(
-        store=f"sqlite:///{tmp_path / 'r.db'}", port=0, processors=(target,), require_keys=True
+        store=f"sqlite:///{tmp_path / 'r.db'}", port=0, processors=(target,), require_keys=True, address_rate=0
     )
     requestor = build_requestor(settings)
     requestor.lifecycle.start()
