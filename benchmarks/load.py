@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from types import TracebackType
 
+from benchmarks import open_loop
+from benchmarks.answers import is_complete
 from benchmarks.calls import Address
+from benchmarks.open_loop import OpenOutcome, OpenPlan
 
 _CHUNK = 65_536
 #: How long the last requests may take after the end of the load.
@@ -84,6 +87,10 @@ class LoadProcess:
     def run(self, plan: Plan) -> Outcome:
         """Run a plan and wait for its end."""
         return self._pool.submit(run_plan, plan).result()
+
+    def run_open(self, plan: OpenPlan) -> OpenOutcome:
+        """Run a plan of requests that leave at their times, and wait for its end."""
+        return self._pool.submit(open_loop.run_open_plan, plan).result()
 
 
 def run_plan(plan: Plan) -> Outcome:
@@ -207,19 +214,3 @@ class _Loop:
             self._outcome.errors[f"no connection: {type(refusal).__name__}"] += 1
             return
         self._send_next(fresh)
-
-
-def is_complete(answer: bytes) -> bool:
-    """Whether these bytes are a whole HTTP/1.1 answer."""
-    head_end = answer.find(b"\r\n\r\n")
-    if head_end < 0:
-        return False
-    head = answer[:head_end].lower()
-    at = head.find(b"\r\ncontent-length:")
-    if at >= 0:
-        line_end = head.find(b"\r\n", at + 2)
-        length = int(head[at + 17 : line_end if line_end >= 0 else head_end])
-        return len(answer) >= head_end + 4 + length
-    if b"\r\ntransfer-encoding: chunked" in head:
-        return answer.endswith(b"\r\n0\r\n\r\n")
-    return head[9:12] in (b"204", b"304")

@@ -40,7 +40,7 @@ from processor_app.patrol import Patrol
 from processor_app.replies.desk import ReplyDesk
 from processor_app.replies.links import ReplyLinks, SecretFile
 from processor_app.replies.page import blueprint as replies_blueprint
-from processor_app.rpc.servicer import MAX_THREADS, OrderServicer
+from processor_app.rpc.servicer import ENDLESS, MAX_THREADS, OrderServicer
 from processor_app.settings import PREFIX, TITLE, ProcessorSettings
 from processor_app.streams import GROWN, MOVED, StreamHub
 from processor_app.watch import StallWatch
@@ -66,10 +66,11 @@ from service_kit.rpc.server import GrpcServer, TlsDoor
 from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
-from service_kit.storage.opening import folder_beside, hints_of, open_store
+from service_kit.storage.opening import budget_of, folder_beside, hints_of, open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
 from service_kit.web.console.polls import PollAnswers
+from service_kit.web.meter import Meter
 from service_kit.web.server import WebServer
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
@@ -120,6 +121,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     access = open_access(
         settings.store, base_folder=PROJECT_FOLDER, prefix=PREFIX.lower(), is_needed=settings.require_keys
     )
+    meter = Meter(settings, shared=budget_of(store))
     hints = hints_of(store)
     holder = instance_id if store.is_shared else ""
     hub = StreamHub(store, holder=holder, hints=hints)
@@ -168,6 +170,7 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
         metrics=metrics,
         spans=spans,
         access=access,
+        meter=meter,
     )
     for blueprint in (
         orders_blueprint,
@@ -182,9 +185,16 @@ def build_processor(settings: ProcessorSettings, channels: Sequence[Channel] | N
     app.extensions |= {"orders": orders, "sellers": delivery.sellers, "deliveries": delivery.deliveries}
     app.extensions |= {"overview": overview, "samples": sampler, "polls": PollAnswers()}
     app.extensions["reply_desk"] = ReplyDesk(store, orders, links)
-    web = WebServer(app, *port, gathers=not store.is_shared, trusted_proxies=settings.trusted_proxies)
+    web = WebServer(
+        app,
+        *port,
+        connection_limit=settings.max_connections,
+        gathers=not store.is_shared,
+        trusted_proxies=settings.trusted_proxies,
+        meter=meter,
+    )
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
-    add_gate_metrics(metrics, web.gate.refused)
+    add_gate_metrics(metrics, web.gate.refused, web.shed, web.cut, meter.limited)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=DeliveryState, to_be_sent=(DeliveryState.WAITING, *ACTIVE_STATES))
     _add_metrics(metrics, orders.measures, delivery, hub, grpc_server)
@@ -221,6 +231,7 @@ def _grpc_server(settings: ProcessorSettings, servicer: OrderServicer) -> GrpcSe
         service_names=[wire.DESCRIPTOR.services_by_name["OrderService"].full_name],
         keepalive_ms=settings.keepalive_ms,
         max_threads=MAX_THREADS,
+        endless=ENDLESS,
         before_stop=servicer.announce_stop,
         door=TlsDoor(files, PeerInterceptor(settings.tls_peers)) if files else None,
     )
@@ -335,6 +346,7 @@ def _add_metrics(
         "From the arrival of a requestor's message until it is on disk and answered.",
         inputs.trunk_times,
     )
+    metrics.counter("calls_cut", "Unary gRPC calls whose answer was not taken in time.", grpc_server.deadlines.cut)
     metrics.histogram("rpc_duration_seconds", "Time of each unary gRPC call.", grpc_server.call_times)
     metrics.counter("grpc_peers_refused", "gRPC calls of peers that are not allowed.", grpc_server.refused_peers)
     metrics.gauge(

@@ -113,6 +113,24 @@ class ProcessorSettings:
         help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
         "client's address is the last one of X-Forwarded-For.",
     )
+    key_rate: int | None = setting(
+        None,
+        parse=integer(0, 1_000_000, 500),
+        help="How many requests a second one key may send; 0 is no limit. Unset: 500 where keys are needed, else no "
+        "limit.",
+    )
+    address_rate: int | None = setting(
+        None,
+        parse=integer(0, 1_000_000, 1000),
+        help="The same for one address, for which a wrong key counts as twenty. Unset: 1000 where keys are needed, "
+        "else no limit.",
+    )
+    max_connections: int = setting(
+        1000,
+        parse=integer(16, 100_000, 1000),
+        help="How many connections the REST interface has at a time (480 at most on Windows), of which one address may "
+        "have a quarter.",
+    )
     one_core: bool = setting(
         True,
         parse=flag(),

@@ -134,6 +134,7 @@ class Outlet:
         self._unacked = 0
         self._closing = False
         self._ended = False
+        self._is_sending = False
 
     @property
     def has_ended(self) -> bool:
@@ -190,6 +191,7 @@ class Outlet:
     def take(self, timeout_s: float) -> tuple[list[Control], list[Stream]] | None:
         """Wait for something to send and take it; None when the call is over. Both are empty after the time-out."""
         with self._wake:
+            self._is_sending = False
             self.last_pull = time.monotonic()
             if not self._has_work() and not self._ended and not self._closing:
                 self._wake.wait(timeout_s)
@@ -202,6 +204,11 @@ class Outlet:
             streams = [self._dirty.pop(ref) for ref in list(self._dirty)[: max(room, 0)]]
             self.last_pull = time.monotonic()
             return controls, streams
+
+    def begin_send(self) -> None:
+        """A message is handed over; until `take` comes for the next one, the peer makes it wait."""
+        self.last_pull = time.monotonic()
+        self._is_sending = True
 
     def _has_work(self) -> bool:
         return bool(self._controls) or (bool(self._dirty) and self._unacked < self._window)
@@ -227,7 +234,7 @@ class Outlet:
         """Whether the peer shows no sign of life, or does not read what waits for it."""
         if now - self.last_heard > limit_s:
             return True
-        return self._has_work() and now - self.last_pull > limit_s
+        return (self._is_sending or self._has_work()) and now - self.last_pull > limit_s
 
 
 class StreamHub:

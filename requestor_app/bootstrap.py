@@ -13,6 +13,7 @@ from requestor_app.api.orders import blueprint as orders_blueprint
 from requestor_app.console.views import blueprint as console_blueprint
 from requestor_app.domain import SET_ASIDE, OrderState
 from requestor_app.exposure import refusals, tls_of
+from requestor_app.live_limit import LiveLimit
 from requestor_app.measures import RequestorMeasures
 from requestor_app.orders import OUTBOX, Orders
 from requestor_app.outbox_limit import OutboxLimit
@@ -31,16 +32,23 @@ from service_kit.exposure import refuse
 from service_kit.health import Health
 from service_kit.lease import InstanceLease
 from service_kit.lifecycle import Lifecycle
-from service_kit.metrics import Metrics, add_common_metrics, add_gate_metrics, add_order_metrics, add_outbox_metrics
+from service_kit.metrics import (
+    Metrics,
+    add_common_metrics,
+    add_gate_metrics,
+    add_order_metrics,
+    add_outbox_metrics,
+)
 from service_kit.otel import open_spans
 from service_kit.ports import PortCheck, WantedPort
 from service_kit.samples import Sampler
 from service_kit.settings import load_settings
 from service_kit.storage.contract import Store
-from service_kit.storage.opening import hints_of, open_store
+from service_kit.storage.opening import budget_of, hints_of, open_store
 from service_kit.version import VERSION
 from service_kit.web.app import create_base_app
 from service_kit.web.console.polls import PollAnswers
+from service_kit.web.meter import Meter
 from service_kit.web.server import WebServer
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
@@ -87,6 +95,8 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         on_regain=tracking.doubt_all,
     )
     limit = OutboxLimit(store)
+    live = LiveLimit(store, in_all=settings.max_live_orders, per_tenant=settings.max_live_orders_per_tenant)
+    meter = Meter(settings, shared=budget_of(store))
     measures = RequestorMeasures()
     peers = Peers(tracking, hints, instance_id=instance_id)
     supervisor = Supervisor(
@@ -95,6 +105,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         lease,
         limit,
         measures,
+        live=live,
         instance_id=instance_id,
         targets=settings.processors,
         on_round=peers.tell if store.is_shared else _nothing,
@@ -115,7 +126,9 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         )
         for number, link in enumerate(supervisor.links, start=1)
     ]
-    orders = Orders(store, tracking, supervisor, limit, measures, peers=peers, hints=hints, instance_id=instance_id)
+    orders = Orders(
+        store, tracking, supervisor, limit, measures, live=live, peers=peers, hints=hints, instance_id=instance_id
+    )
     cleanup = Cleanup(partial(orders.purge, settings.retention_s), every_s=min(CLEANUP_S, settings.retention_s / 2))
     health = Health(
         {
@@ -140,6 +153,7 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
         metrics=metrics,
         spans=spans,
         access=access,
+        meter=meter,
     )
     app.register_blueprint(orders_blueprint)
     app.register_blueprint(console_blueprint)
@@ -147,9 +161,16 @@ def build_requestor(settings: RequestorSettings) -> Requestor:
     sampler = Sampler(overview.sample)
     app.extensions |= {"orders": orders, "overview": overview, "samples": sampler, "polls": PollAnswers()}
     port = WantedPort(settings.host, settings.port, f"{PREFIX}_PORT")
-    web = WebServer(app, *port, gathers=not store.is_shared, trusted_proxies=settings.trusted_proxies)
+    web = WebServer(
+        app,
+        *port,
+        connection_limit=settings.max_connections,
+        gathers=not store.is_shared,
+        trusted_proxies=settings.trusted_proxies,
+        meter=meter,
+    )
     add_common_metrics(metrics, store=store, cleanup=cleanup, health=health, queue_depth=lambda: web.queue_depth)
-    add_gate_metrics(metrics, web.gate.refused)
+    add_gate_metrics(metrics, web.gate.refused, web.shed, web.cut, meter.limited)
     add_order_metrics(metrics, store, states=OrderState)
     add_outbox_metrics(metrics, store, states=("pending", SET_ASIDE), to_be_sent=("pending",))
     _add_metrics(metrics, measures, orders, tracking, supervisor)

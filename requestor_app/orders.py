@@ -21,6 +21,7 @@ from requestor_app.domain import (
     OrderState,
     order_of,
 )
+from requestor_app.live_limit import LiveLimit, TooManyLive
 from requestor_app.measures import RequestorMeasures
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.peers import Peers
@@ -92,6 +93,7 @@ class Orders:
         limit: OutboxLimit,
         measures: RequestorMeasures,
         *,
+        live: LiveLimit,
         peers: Peers,
         hints: Hints,
         instance_id: str,
@@ -102,6 +104,7 @@ class Orders:
         self._tracking = tracking
         self._supervisor = supervisor
         self._limit = limit
+        self._live = live
         self._measures = measures
         self._instance_id = instance_id
         self._count_lock = threading.Lock()
@@ -116,8 +119,9 @@ class Orders:
     def initiate(self, request: OrderRequest) -> bool:
         """Claim an order and launch its stream; False when it is live already.
 
-        Raises `OrderHeld` when it is live with another session or content, `Unavailable` when this cannot be told now;
-        the order may then be kept all the same, and sending it again is safe.
+        Raises `OrderHeld` when it is live with another session or content, `TooManyLive` when as many orders are live
+        as may be; then nothing of it is kept. Raises `Unavailable` when this cannot be told now; then the order may be
+        kept all the same, and sending it again is safe.
         """
         at_ms = now_ms()
         slot = self._tracking.reserve(request.ref, fingerprint_of(request), at_ms)
@@ -138,6 +142,7 @@ class Orders:
         _RESERVED()
         if (reason := self._supervisor.objection()) is not None:
             raise Unavailable(f"No order can be taken just now: {reason}.", retry_after_s=1)
+        self._admit(request.ref)
         decide = partial(
             domain.initiate, request=request, owner=self._instance_id, now_ms=at_ms, origin=current_origin()
         )
@@ -157,6 +162,15 @@ class Orders:
         self._supervisor.launch(order_of(change.record))
         _LAUNCHED()
         return True
+
+    def _admit(self, ref: Ref) -> None:
+        """Let one more order be live; one that is live already may be begun again, whatever the limit."""
+        try:
+            self._live.admit(ref.tenant)
+        except TooManyLive:
+            record = self._store.get(ref)
+            if record is None or record.state in FINISHED:
+                raise
 
     def _refuse_duplicate(self, request: OrderRequest) -> bool:
         with self._count_lock:

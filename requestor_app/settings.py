@@ -10,6 +10,7 @@ from service_kit.settings import (
     comma_list,
     flag,
     host_name,
+    integer,
     milliseconds,
     port_number,
     seconds,
@@ -67,6 +68,30 @@ class RequestorSettings:
         parse=networks("127.0.0.1/32,10.1.0.0/16"),
         help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
         "client's address is the last one of X-Forwarded-For.",
+    )
+    key_rate: int | None = setting(
+        None,
+        parse=integer(0, 1_000_000, 500),
+        help="How many requests a second one key may send; 0 is no limit. Unset: 500 where keys are needed, else no "
+        "limit.",
+    )
+    address_rate: int | None = setting(
+        None,
+        parse=integer(0, 1_000_000, 1000),
+        help="The same for one address, for which a wrong key counts as twenty. Unset: 1000 where keys are needed, "
+        "else no limit.",
+    )
+    max_connections: int = setting(
+        1000,
+        parse=integer(16, 100_000, 1000),
+        help="How many connections the REST interface has at a time (480 at most on Windows), of which one address may "
+        "have a quarter.",
+    )
+    max_live_orders: int = setting(
+        200_000, parse=integer(0, 100_000_000, 200_000), help="How many orders may be live in all; 0 is no limit."
+    )
+    max_live_orders_per_tenant: int = setting(
+        0, parse=integer(0, 100_000_000, 50_000), help="How many orders of one tenant may be live; 0 is no limit."
     )
     one_core: bool = setting(
         True,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from requestor_app.domain import Order, order_of
 from requestor_app.link import BATCH, Link
+from requestor_app.live_limit import LiveLimit
 from requestor_app.measures import RequestorMeasures
 from requestor_app.outbox_limit import OutboxLimit
 from requestor_app.tracking import OrderTracking, StreamState
@@ -44,6 +45,7 @@ class Supervisor:
         limit: OutboxLimit,
         measures: RequestorMeasures,
         *,
+        live: LiveLimit,
         instance_id: str,
         targets: Sequence[str],
         on_round: Callable[[], None] = lambda: None,
@@ -52,6 +54,7 @@ class Supervisor:
         self._tracking = tracking
         self._lease = lease
         self._limit = limit
+        self._live = live
         self._instance_id = instance_id
         self._on_round = on_round
         self._stopping = threading.Event()
@@ -71,6 +74,7 @@ class Supervisor:
     def start(self) -> None:
         """Begin to tick."""
         self._limit.refresh()
+        self._live.refresh()
         self._ticker = threading.Thread(target=self._tick, name="supervisor", daemon=True)
         self._ticker.start()
 
@@ -102,6 +106,7 @@ class Supervisor:
                 for link in self.links if len(self.links) > 1 else ():
                     link.attract()
                 self._limit.refresh()
+                self._live.refresh()
                 self._on_round()
             except StoreUnavailable:
                 pass  # its cause stands in the log once, by the store

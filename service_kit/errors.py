@@ -93,11 +93,32 @@ class TooMany(ServiceError):
     title = "Too many requests"
 
 
+class TooManyConnections(TooMany):
+    """One address holds as many connections as one may."""
+
+    code = "too_many_connections"
+    title = "Too many connections from one address"
+
+
+class RateExceeded(TooMany):
+    """A key or an address asks more often than it may; nothing was accepted."""
+
+    code = "rate_exceeded"
+    title = "Too many requests"
+
+
 class Unavailable(ServiceError):
     """The service cannot do this now; nothing was accepted."""
 
     code = "unavailable"
     title = "Service unavailable"
+
+
+class Overloaded(Unavailable):
+    """More comes in than the service can do; nothing was accepted."""
+
+    code = "overloaded"
+    title = "The service is overloaded"
 
 
 class StoreUnavailable(Unavailable):

@@ -145,9 +145,14 @@ def add_common_metrics(
     metrics.gauge("store_size_bytes", "Room that the store takes up.", lambda: store.measure().size_bytes)
 
 
-def add_gate_metrics(metrics: Metrics, refused_peers: Tally) -> None:
-    """Whom the web server did not let in."""
+def add_gate_metrics(
+    metrics: Metrics, refused_peers: Tally, shed: Tally, cut: Tally, limited: Callable[[], Mapping[str, float]]
+) -> None:
+    """What was refused or cut at the door: strangers, and who takes more than his share."""
     metrics.counter("web_peers_refused", "Connections that did not come from a trusted proxy.", refused_peers)
+    metrics.counter("requests_shed", "Requests refused by 503 or 429 before any work was done on them.", shed)
+    metrics.counter("requests_limited", "Requests of keys and addresses that asked too often.", limited, labels=["by"])
+    metrics.counter("connections_cut", "Connections cut because their client is slow.", cut)
 
 
 def add_order_metrics(metrics: Metrics, store: Store, *, states: Iterable[str]) -> None:

@@ -40,6 +40,10 @@ MAX_TRUNKS = 32
 SPARE_THREADS = 16
 MAX_THREADS = MAX_SINGLE_CALLS + MAX_TRUNKS + SPARE_THREADS
 
+_SERVICE = wire.DESCRIPTOR.services_by_name["OrderService"].full_name
+#: The methods whose calls last for as long as both sides like; the watch ends those that stall.
+ENDLESS = (f"/{_SERVICE}/StreamOrders", f"/{_SERVICE}/StreamOrder")
+
 log = get_logger(__name__)
 
 R = TypeVar("R", wire.OrderStreamRequest, wire.FollowUpRequest, wire.CloseOrderRequest)
@@ -98,15 +102,17 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         )
         reader.start()
         hello = wire.Hello(instance_id=self._instance_id, software_version=self._version, now_ms=now_ms())
+        outlet.begin_send()
         yield wire.TrunkDown(hello=hello)
         while (batch := self._hub.next_batch(outlet, self._heartbeat_s)) is not None:
             if batch.controls or batch.events:
                 for message in messages.trunk_messages(batch.controls, batch.events, limit_bytes=BATCH_BYTES):
-                    outlet.last_pull = time.monotonic()
+                    outlet.begin_send()
                     yield message
                 time.sleep(MESSAGE_GAP_S)
             else:
                 heartbeat = wire.Heartbeat(now_ms=now_ms(), queue_depth=batch.queue_depth)
+                outlet.begin_send()
                 yield wire.TrunkDown(heartbeat=heartbeat)
 
     def _enter(self, cap: CallCap, outlet: Outlet, context: grpc.ServicerContext) -> None:

@@ -19,6 +19,7 @@ from requestor_app.domain import (
     OrderRequest,
     TooManyUnsent,
 )
+from requestor_app.live_limit import TooManyLive
 from requestor_app.orders import Orders
 from requestor_app.outbox_limit import OutboxFull
 from service_kit import rules
@@ -52,7 +53,7 @@ def _ref(order_req_id: str) -> Ref:
     summary="Take an order and open its stream",
     body=schemas.InitiateSchema,
     answer=schemas.InitiatedSchema,
-    errors=(OrderHeld, Unavailable, StoreUnavailable, StoreFull),
+    errors=(OrderHeld, Unavailable, TooManyLive, StoreUnavailable, StoreFull),
     scope=Scope.ORDERS_WRITE,
 )
 def initiate() -> dict[str, Any]:

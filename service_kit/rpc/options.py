@@ -20,6 +20,14 @@ BATCH_BYTES = 64 * 1024
 MESSAGE_GAP_S = 0.005
 
 
+#: Limits of a server, for clients that do not behave.
+MAX_CALLS_OF_CONNECTION = 128
+MAX_CONNECTIONS = 256
+HANDSHAKE_MS = 10_000
+IDLE_MS = 300_000
+METADATA_BYTES = 16_384
+
+
 class Pulse(NamedTuple):
     """How a trunk shows that it is alive, all from one setting; both ends must have about the same."""
 
@@ -66,6 +74,16 @@ def server_options(keepalive_ms: int) -> ChannelOptions:
         # At most half of the client's period, or the server cuts the client for pinging too often.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", keepalive_ms // 2),
         ("grpc.http2.max_ping_strikes", 0),
+        # A trunk is one call of a connection, and single-order calls are capped as a whole.
+        ("grpc.max_concurrent_streams", MAX_CALLS_OF_CONNECTION),
+        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        # Connections that say nothing; by itself gRPC waits for two minutes.
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.http2.settings_timeout", HANDSHAKE_MS),
+        # Connections without a call. A trunk lives for as long as it is used: there is no limit to a connection's age.
+        ("grpc.max_connection_idle_ms", IDLE_MS),
+        ("grpc.max_metadata_size", METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ]
 
 

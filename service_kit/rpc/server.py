@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from service_kit.errors import StartRefused
 from service_kit.logs import get_logger
 from service_kit.measures import Histogram
 from service_kit.ports import listen_alone, port_taken_line
+from service_kit.rpc.deadlines import CallDeadlines
 from service_kit.rpc.options import server_options
 from service_kit.rpc.peers import PeerInterceptor, refusal_tally
 from service_kit.rpc.probe import ProbeCall
@@ -52,6 +53,7 @@ class GrpcServer:
         service_names: Sequence[str],
         keepalive_ms: int,
         max_threads: int,
+        endless: Collection[str] = (),
         before_stop: Callable[[], None] = lambda: None,
         door: TlsDoor | None = None,
     ) -> None:
@@ -62,7 +64,9 @@ class GrpcServer:
         self._service_names = service_names
         self._keepalive_ms = keepalive_ms
         self._max_threads = max_threads
+        self._endless = endless
         self._before_stop = before_stop
+        self.deadlines = CallDeadlines()
         self._door = door
         self._server: grpc.Server | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -84,7 +88,9 @@ class GrpcServer:
         listen_alone(self._host, self._wanted_port, self._port_setting).close()
         # The pool makes threads when calls need them, so a high limit costs nothing while few calls are open.
         pool = ThreadPoolExecutor(self._max_threads, thread_name_prefix="grpc-call")
-        interceptors: list[grpc.ServerInterceptor] = [ErrorInterceptor(self.call_times)]  # type: ignore[type-arg]
+        interceptors: list[grpc.ServerInterceptor] = [  # type: ignore[type-arg]
+            ErrorInterceptor(self.call_times, self.deadlines, self._endless)
+        ]
         if self._door is not None:
             interceptors.insert(0, self._door.peers)
         server = grpc.server(pool, interceptors=interceptors, options=server_options(self._keepalive_ms))
@@ -102,6 +108,7 @@ class GrpcServer:
             self._health_pool.shutdown()
             raise StartRefused(port_taken_line(self._wanted_port, self._port_setting)) from None
         server.start()
+        self.deadlines.start()
         self._server, self._pool = server, pool
         for name in ("", *self._service_names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -134,6 +141,7 @@ class GrpcServer:
             return
         self._server = None
         deadline = time.monotonic() + timeout_s
+        self.deadlines.stop(timeout_s / 10)
         self._health.enter_graceful_shutdown()
         self._before_stop()
         stopped = server.stop(min(GRACE_S, timeout_s / 2))
@@ -143,4 +151,4 @@ class GrpcServer:
 
     def check(self) -> str | None:
         """None while it serves."""
-        return None if self._server is not None else "the gRPC server is not running"
+        return self.deadlines.check() if self._server is not None else "the gRPC server is not running"

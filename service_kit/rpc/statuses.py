@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NoReturn
 
 import grpc
@@ -13,9 +13,13 @@ from service_kit import errors
 from service_kit.access.model import Forbidden, Unauthorized
 from service_kit.logs import get_logger
 from service_kit.measures import Histogram
+from service_kit.rpc.deadlines import CallDeadlines
 
 log = get_logger(__name__)
 
+_WATCH = "/grpc.health.v1.Health/Watch"
+#: By this attribute a behaviour says which threads are to run it.
+_POOL = "experimental_thread_pool"
 #: Stands for a message whose bytes are none. gRPC would write a traceback to the log for each, as its caller likes.
 _UNREADABLE = object()
 
@@ -54,8 +58,11 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
     The time of a unary call is counted; that of a stream says only how long somebody listened.
     """
 
-    def __init__(self, call_times: Histogram) -> None:
+    def __init__(self, call_times: Histogram, deadlines: CallDeadlines, endless: Collection[str] = ()) -> None:
         self._call_times = call_times
+        self._deadlines = deadlines
+        #: The methods whose calls last for as long as both sides like.
+        self._endless = frozenset(endless)
 
     def intercept_service(
         self,
@@ -64,22 +71,23 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the method's behaviour; runs on the serving thread, so it touches memory only."""
         handler = continuation(handler_call_details)
-        if handler is None:
-            return None
+        if handler is None or handler_call_details.method == _WATCH:
+            # A watch of health holds no thread; wrapped, it would.
+            return handler
+        begin = _nothing if handler_call_details.method in self._endless else self._deadlines.begin
         read = _tolerant(handler.request_deserializer)
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                _guarded(self._timed(handler.unary_unary, handler_call_details.method)),
-                read,
-                handler.response_serializer,
-            )
+            guarded = _guarded(self._timed(handler.unary_unary, handler_call_details.method), begin)
+            if (pool := getattr(handler.unary_unary, _POOL, None)) is not None:
+                setattr(guarded, _POOL, pool)
+            return grpc.unary_unary_rpc_method_handler(guarded, read, handler.response_serializer)
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(handler.unary_stream), read, handler.response_serializer
+                _guarded_stream(handler.unary_stream, begin), read, handler.response_serializer
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(_reading(handler.stream_stream)), read, handler.response_serializer
+                _guarded_stream(_reading(handler.stream_stream), begin), read, handler.response_serializer
             )
         return handler
 
@@ -100,6 +108,10 @@ class ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # gen
                 self._call_times.observe(time.perf_counter() - begun_s, name, code.name)
 
         return call
+
+
+def _nothing(_: grpc.ServicerContext) -> None:
+    """What a call without a deadline begins with."""
 
 
 def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
@@ -126,8 +138,11 @@ def _reading(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, A
     return lambda requests, context: behaviour(map(_checked, requests), context)
 
 
-def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _guarded(
+    behaviour: Callable[[Any, Any], Any], begin: Callable[[grpc.ServicerContext], None]
+) -> Callable[[Any, Any], Any]:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
+        begin(context)
         try:
             return behaviour(_checked(request), context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
@@ -136,8 +151,11 @@ def _guarded(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return call
 
 
-def _guarded_stream(behaviour: Callable[[Any, Any], Iterator[Any]]) -> Callable[[Any, Any], Iterator[Any]]:
+def _guarded_stream(
+    behaviour: Callable[[Any, Any], Iterator[Any]], begin: Callable[[grpc.ServicerContext], None]
+) -> Callable[[Any, Any], Iterator[Any]]:
     def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        begin(context)
         try:
             yield from behaviour(_checked(request), context)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller

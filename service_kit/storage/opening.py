@@ -9,6 +9,7 @@ from service_kit.access.model import AccessStore
 from service_kit.errors import StartRefused
 from service_kit.hints import Hints, NoHints
 from service_kit.lifecycle import Component
+from service_kit.rates import Budget
 from service_kit.storage.contract import Store
 from service_kit.storage.sqlite import SqliteStore
 from service_kit.storage.sqlite_access import SqliteAccess
@@ -62,6 +63,16 @@ def hints_of(store: Store) -> Hints:
     from service_kit.storage.redis_store import RedisStore  # noqa: PLC0415
 
     return RedisHints(store.link) if isinstance(store, RedisStore) else NoHints()
+
+
+def budget_of(store: Store) -> Budget | None:
+    """What instances over the same store share when they count requests; None when there is one instance."""
+    if not store.is_shared:
+        return None
+    from service_kit.storage.redis_budget import RedisBudget  # noqa: PLC0415 # in memory by now
+    from service_kit.storage.redis_store import RedisStore  # noqa: PLC0415
+
+    return RedisBudget(store.link) if isinstance(store, RedisStore) else None
 
 
 def folder_beside(url: str, *, base_folder: Path) -> Path:

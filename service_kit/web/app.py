@@ -23,6 +23,7 @@ from service_kit.web.documentation import create_documentation_blueprint
 from service_kit.web.guard import Guard
 from service_kit.web.json_body import MAX_BODY_BYTES
 from service_kit.web.lean_flask import LeanFlask
+from service_kit.web.meter import Meter
 from service_kit.web.problems import REQUEST_ID_KEY, register_problem_handlers
 
 if TYPE_CHECKING:
@@ -45,14 +46,19 @@ def create_base_app(
     spans: SpanSink | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     access: Access | None = None,
+    meter: Meter | None = None,
 ) -> Flask:
-    """An app with everything that is the same in both services; it starts nothing. ``access`` may make it need keys."""
+    """An app with everything that is the same in both services; it starts nothing.
+
+    ``access`` may make it need keys, ``meter`` may limit how often who asks.
+    """
     app = LeanFlask(import_name, static_folder=None)
     if access is not None:
         app.extensions |= {"access_store": access.store, "keyring": access.keyring}
         app.extensions |= {"sessions": access.sessions if access.is_needed else None, "audit": access.audit}
         app.guard = Guard(access.keyring, access.sessions) if access.is_needed else None
         app.auditor = Auditor(access.audit)
+    app.meter = meter if meter is not None and meter.is_on else None
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     # There is one way to write a URL: a redirect to it would repeat what the caller wrote.
     app.url_map.merge_slashes = False

@@ -18,9 +18,10 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.routing import MapAdapter
 
-from service_kit.access.model import ANYBODY
+from service_kit.access.model import ANYBODY, Unauthorized
 from service_kit.web.audited import Auditor
-from service_kit.web.guard import READING, Guard, act_for, door_of
+from service_kit.web.guard import READING, Guard, act_for, door_of, optional_principal
+from service_kit.web.meter import Meter
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -99,6 +100,8 @@ class LeanFlask(Flask):
     session_interface = _NoSessions()
     #: Looks at the key of every request; without one, anybody may do anything.
     guard: Guard | None = None
+    #: Counts who asks; without one, anybody may ask as often as he likes.
+    meter: Meter | None = None
     #: Keeps what is done here in the audit log.
     auditor: Auditor | None = None
 
@@ -112,14 +115,33 @@ class LeanFlask(Flask):
         return super().preprocess_request()
 
     def _admit(self, request: Request) -> None:
-        if self.guard is None:
+        if self.meter is not None:
+            self._admit_counted(request, self.meter)
+        elif self.guard is None:
             act_for(request, ANYBODY)
         else:
             self.guard.admit(request, self.view_functions)
 
+    def _admit_counted(self, request: Request, meter: Meter) -> None:
+        meter.count_address(request)
+        if self.guard is None:
+            act_for(request, ANYBODY)
+            return
+        try:
+            self.guard.admit(request, self.view_functions)
+        except Unauthorized:
+            if "HTTP_AUTHORIZATION" in request.environ:  # to show none at all is no attempt
+                meter.count_bad_key(request)
+            raise
+        meter.count_key(optional_principal())
+
     def process_response(self, response: Response) -> Response:
         """Finish an answer, errors too, and note what was done."""
         response = super().process_response(response)
+        request = request_ctx.request
+        is_form = request.method == "POST" and "HTTP_AUTHORIZATION" not in request.environ
+        if self.meter is not None and is_form and response.status_code == HTTPStatus.UNAUTHORIZED:
+            self.meter.count_bad_key(request)  # that of a sign-in
         if self.auditor is not None and request_ctx.request.method not in READING:
             self.auditor.note(request_ctx.request, response, self.view_functions)
         return response

@@ -20,13 +20,14 @@ from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
 from service_kit.access.model import BadKey, Forbidden, Scope, Unauthorized
-from service_kit.errors import InvalidInput, MalformedInput, ServiceError
+from service_kit.errors import InvalidInput, MalformedInput, Overloaded, RateExceeded, ServiceError
 from service_kit.rules import ID_PATTERN
 from service_kit.web.console.blueprint import NAME as CONSOLE
 from service_kit.web.glossary import GLOSSARY
 from service_kit.web.guard import Door, door_of, for_anybody, for_scope
 from service_kit.web.problems import (
     PROBLEM_TYPE,
+    HeadTooLarge,
     TooLarge,
     UnsupportedMediaType,
     problem_document,
@@ -285,7 +286,7 @@ def _document_problems(described: Operation, *, needs_key: bool) -> dict[str, An
         errors += [TooLarge, UnsupportedMediaType, InvalidInput]
     elif described.query is not None:
         errors.append(InvalidInput)
-    errors.append(ServiceError)
+    errors += [RateExceeded, HeadTooLarge, ServiceError, Overloaded]
     by_status: defaultdict[HTTPStatus, dict[str, type[ServiceError]]] = defaultdict(dict)
     for error in errors:
         by_status[status_of(error)][error.code] = error

@@ -57,6 +57,13 @@ class TooLarge(ServiceError):
     title = "The request is too large"
 
 
+class HeadTooLarge(TooLarge):
+    """The request line and the headers are larger than what the service reads."""
+
+    code = "request_header_fields_too_large"
+    title = "The head of the request is too large"
+
+
 class ForeignOrigin(ServiceError):
     """The call comes from a page of another site."""
 
@@ -83,6 +90,7 @@ STATUSES: Mapping[type[ServiceError], HTTPStatus] = {
     Diverged: HTTPStatus.CONFLICT,
     Pruned: HTTPStatus.GONE,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooMany: HTTPStatus.TOO_MANY_REQUESTS,

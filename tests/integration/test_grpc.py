@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from proto import order_service_pb2 as wire
 from proto import order_service_pb2_grpc
 from service_kit.change import Ref
 from service_kit.origin import UNKNOWN
+from service_kit.rpc.options import MAX_CONNECTIONS
 from service_kit.rpc.server import GrpcServer
 from service_kit.storage.sqlite import SqliteStore
 from tests.integration.test_sqlite_store import limit_pages
@@ -350,6 +353,71 @@ def test_too_many_calls_are_refused_while_unary_calls_and_health_answer(stub: An
     eventually(is_free_again)
     for call in calls:
         call.cancel()
+
+
+def test_a_call_whose_client_does_not_come_to_an_end_is_cut(
+    running_processor: Processor, channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_processor.grpc_server.deadlines, "_call_s", 0.5)
+    questions: queue.SimpleQueue[reflection_pb2.ServerReflectionRequest | None] = queue.SimpleQueue()
+    questions.put(reflection_pb2.ServerReflectionRequest(list_services=""))
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    call = stub.ServerReflectionInfo(iter(questions.get, None))
+    assert next(call).HasField("list_services_response")
+    code, _ = refusal(lambda: next(call))
+    assert code is grpc.StatusCode.CANCELLED
+    questions.put(None)
+    assert sum(running_processor.grpc_server.deadlines.cut.read().values()) == 1
+
+
+def test_a_stream_has_no_deadline(stub: Any, running_processor: Processor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_processor.grpc_server.deadlines, "_call_s", 0.1)
+    call = open_call(stub)
+    time.sleep(2.5)
+    assert call.is_active()
+    call.cancel()
+
+
+def test_watching_health_holds_no_thread_of_the_calls(channel: grpc.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(20)]
+    for watch in watches:
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    assert sum(thread.name.startswith("grpc-call") for thread in threading.enumerate()) < 20
+    for watch in watches:
+        watch.cancel()
+
+
+def test_a_head_that_is_too_large_is_refused(stub: Any) -> None:
+    large = (("x-large", "x" * 20_000),)
+    code, _ = refusal(lambda: stub.SubmitFollowUp(follow_up(), timeout=TIMEOUT_S, metadata=large))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_connections_above_the_limit_are_closed(running_processor: Processor, channel: grpc.Channel) -> None:
+    port = running_processor.grpc_server.port
+    with contextlib.ExitStack() as stack:
+        crowd = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(MAX_CONNECTIONS + 20)
+        ]
+        for one in crowd:
+            one.settimeout(0.01)
+
+        def closed() -> int:
+            return sum(is_closed(one) for one in crowd)
+
+        eventually(lambda: closed() >= 15)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        while data := connection.recv(1000):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return not data
 
 
 def test_a_record_that_cannot_be_read_is_answered_without_its_reason(stub: Any, running_processor: Processor) -> None:

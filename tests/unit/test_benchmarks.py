@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from benchmarks import folded, publish, report
+from benchmarks.answers import is_complete
 from benchmarks.calls import Address, Call
 from benchmarks.choice import pick
 from benchmarks.faults import BenchFault
 from benchmarks.goals import Goal, all_goals, verdicts
-from benchmarks.load import is_complete
 from benchmarks.log_times import opening_times
 from benchmarks.metrics import METRICS, metric_of
 from benchmarks.results import Results, merged

@@ -108,15 +108,15 @@ def test_query_body_and_answer_come_from_the_schemas(document):
 
 def test_problems_are_listed_by_status(document):
     answers = document["paths"]["/notes/{note_id}/{seq}"]["put"]["responses"]
-    assert set(answers) == {"200", "400", "404", "413", "415", "422", "500", "503", "507"}
+    assert set(answers) == {"200", "400", "404", "413", "415", "422", "429", "431", "500", "503", "507"}
     assert answers["404"]["description"] == "There is no such note"
     problem = answers["404"]["content"]["application/problem+json"]
     assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert problem["examples"]["note_not_found"]["value"]["type"] == "urn:problem:order-communicator:note_not_found"
     assert "Retry-After" in answers["503"]["headers"]
     assert "Retry-After" not in answers["404"]["headers"]
-    assert set(document["paths"]["/notes"]["get"]["responses"]) == {"200", "400", "422", "500"}
-    assert set(document["paths"]["/livez"]["get"]["responses"]) == {"200", "400", "500"}
+    assert set(document["paths"]["/notes"]["get"]["responses"]) == {"200", "400", "422", "429", "431", "500", "503"}
+    assert set(document["paths"]["/livez"]["get"]["responses"]) == {"200", "400", "429", "431", "500", "503"}
 
 
 def test_operation_ids_are_unique(document):
@@ -173,6 +173,6 @@ def test_what_a_view_says_of_itself_is_its_description_and_its_blueprint_its_tag
     told = document["paths"]["/told"]["post"]
     assert (told["description"], told["tags"]) == ("Say it once.", ["service"])
     assert told["parameters"][0]["name"] == "X-Tone"
-    assert list(told["responses"]) == ["200", "202", "400", "500"]
+    assert list(told["responses"]) == ["200", "202", "400", "429", "431", "500", "503"]
     assert "application/x-www-form-urlencoded" in told["requestBody"]["content"]
     assert document["paths"]["/notes/page"]["get"]["tags"] == ["notes"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from service_kit.waiting import Waiter, new_waiter
-from service_kit.web.workers import CROWD, LONG_WAIT_S, Workers
+from service_kit.web.workers import HELD_UP_S, LONG_WAIT_S, Workers
 
 PATIENCE_S = 10.0
 
@@ -124,18 +124,34 @@ def test_a_request_behind_one_that_holds_its_thread_gets_another_thread(workers:
     assert behind.thread != holding.thread
 
 
-def test_a_crowd_gets_another_thread_at_once(workers: Workers) -> None:
+def test_under_load_a_thread_that_is_held_up_gets_another_one_too(workers: Workers) -> None:
     release = threading.Event()
     holding = Request(lambda: assert_true(release.wait(PATIENCE_S)))
     workers.add_task(holding)
     until(lambda: holding.thread != "")
-    crowd = [Request(lambda: None) for _ in range(CROWD + 1)]
+    behind = Request(lambda: None)
+    workers.add_task(behind)
+    now, looks = time.monotonic(), 0
+    while not behind.done.wait(0.001):
+        looks += 1
+        workers.relieve(now + looks * LONG_WAIT_S * 1.01, is_busy=True)
+        assert looks < 1_000
+    release.set()
+    assert looks * LONG_WAIT_S * 1.01 >= HELD_UP_S
+
+
+def test_while_its_thread_gets_on_a_crowd_gets_no_other_one(workers: Workers) -> None:
+    done: list[str] = []
+
+    def look() -> None:
+        done.append(threading.current_thread().name)
+        workers.relieve(time.monotonic() + LONG_WAIT_S * (len(done) + 1), is_busy=True)
+
+    crowd = [Request(look) for _ in range(200)]
     for request in crowd:
         workers.add_task(request)
-
     assert all(request.done.wait(PATIENCE_S) for request in crowd)
-    release.set()
-    assert holding.done.wait(PATIENCE_S)
+    assert len(set(done)) == 1
 
 
 def test_each_request_gets_a_thread_of_its_own_where_waiting_holds_the_thread() -> None:
