@@ -16,7 +16,7 @@ from service_kit.errors import StoreFull, StoreUnavailable
 from service_kit.logs import get_logger
 from service_kit.times import now_ms
 
-_BUSY_TIMEOUT_S = 5.0
+_BUSY_TIMEOUT_S = 15.0
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS keys (
         id INTEGER PRIMARY KEY,
