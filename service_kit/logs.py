@@ -89,7 +89,10 @@ class _WithoutDetours(structlog.BoundLoggerBase):
     def _proxy_to_logger(self, method_name: str, event: str | None = None, *_: object, **keys: Any) -> None:
         keys["event"] = event
         for renderer in self._processors:
-            line = renderer(None, method_name, {**self._context, **keys} if self._context else keys)
+            try:
+                line = renderer(None, method_name, {**self._context, **keys} if self._context else keys)
+            except structlog.DropEvent:  # by what a test put in the renderer's place
+                return
             _output.msg(cast("str", line))
 
 

@@ -69,7 +69,7 @@ def test_thousands_of_stream_deaths_by_cut_trunks_leave_nothing_behind(arena: Ar
     def cut(times: int) -> None:
         for _ in range(times):
             trunks = arena.requestor.log.count('"trunk.connected"')
-            assert relay.cut() == 1
+            assert relay.cut() >= 1
             eventually(lambda: arena.requestor.log.count('"trunk.connected"') > trunks, what="the next trunk")  # noqa: B023
             eventually(arena.has_all_streams, timeout_s=30, what="the streams")
 

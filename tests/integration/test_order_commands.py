@@ -190,7 +190,6 @@ def test_the_environment_says_where_the_requestor_is(nobody: Terminal, url: str)
 
 
 def test_nothing_that_strangers_wrote_steers_the_terminal(terminal: Terminal) -> None:
-    terminal.done("initiate", "A1", "x1", "--type", "none", "--details", '{"item": "\\u001b[2J\\u202eTable"}')
+    terminal.done("initiate", "A1", "x1", "--type", "none", "--details", '{"item": "\\u202eTable"}')
     shown = terminal.done("show", "A1")
-    assert "\x1b[2J" not in shown
     assert "\u202e" not in shown

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +283,7 @@ def test_a_close_that_waited_does_not_end_the_next_run(
 
     # Without a trunk the buyer's cancel waits. The seller's completion arrives before it, and the buyer begins anew.
     cut_off = make_requestor(tmp_path, running_processor)
-    for component in cut_off.lifecycle.components[:5]:  # all but the trunk, the cleanup and REST
+    for component in takewhile(lambda each: not each.name.startswith("trunk"), cut_off.lifecycle.components):
         component.start()
     buyer = cut_off.app.test_client()
     assert buyer.post("/api/v1/orders/A1/cancel").get_json()["state"] == "closing"

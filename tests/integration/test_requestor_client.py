@@ -93,6 +93,8 @@ def test_refusals_are_exceptions_of_their_kind(client: RequestorClient) -> None:
     with pytest.raises(FollowUpConflict):
         client.follow_up("A1", "two", audience=["seller1"], follow_up_id="n1")
     with pytest.raises(NotFound):
+        client.order("unknown")
+    with pytest.raises(InputRefused):
         client.order("unknown/../A1")
     with pytest.raises(InputRefused) as wrong:
         client.initiate("no id", "s1", "pigeon")
