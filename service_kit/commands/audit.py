@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from service_kit.errors import ServiceError, StartRefused
 from service_kit.storage.opening import AccessEngine
 from service_kit.times import now_ms, rfc3339
 
-_COLUMNS = ("at", "tenant", "key_id", "key_name", "action", "target", "address", "outcome")
+_COLUMNS = ("at", "tenant", "who", "action", "target", "from", "outcome")
 
 
 def audit_commands(service: str, open_access: Callable[[], AccessEngine]) -> click.Group:
@@ -37,7 +37,7 @@ def audit_commands(service: str, open_access: Callable[[], AccessEngine]) -> cli
         if as_json:
             print_json(rows)
         else:
-            print_table(f"{len(rows)} lines", _COLUMNS, ([row[column] for column in _COLUMNS] for row in rows))
+            print_table(f"{len(rows)} lines", _COLUMNS, map(_cells_of, rows))
 
     return group
 
@@ -62,6 +62,13 @@ def entry_of_command(action: str, tenant: str, target: str) -> AuditEntry:
     except (OSError, KeyError, ImportError):  # an account without a name
         account = ""
     return AuditEntry(now_ms(), tenant, AT_THE_TERMINAL, action, target, account, "done")
+
+
+def _cells_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What fits beside each other in a terminal; the rest is in the JSON."""
+    at = row["at"][:19].replace("T", " ")
+    who = row["key_name"] or row["key_id"]
+    return at, row["tenant"], who, row["action"], row["target"], row["address"], row["outcome"]
 
 
 def _rows(access: AccessStore, tenant: str | None, limit: int) -> list[dict[str, Any]]:
