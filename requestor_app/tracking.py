@@ -30,6 +30,7 @@ class StreamState(StrEnum):
 LAUNCHED = frozenset({StreamState.CONNECTING, StreamState.OPENING, StreamState.OPEN, StreamState.REFUSED})
 #: What counts as open for a person.
 _OPEN = frozenset({StreamState.OPEN, StreamState.ENDING})
+_NO_COUNTS: Counter[StreamState] = Counter()
 
 
 class Tracked:
@@ -85,9 +86,8 @@ class OrderTracking:
         #: Guards the dict and the state of its values.
         self._lock = threading.Lock()
         self._orders: dict[Ref, Tracked] = {}
-        #: By state, and by tenant and state.
-        self._counts: Counter[StreamState] = Counter()
-        self._of_tenants: Counter[tuple[str, StreamState]] = Counter()
+        #: How many stand in each state, by tenant.
+        self._counts: dict[str, Counter[StreamState]] = {}
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -227,7 +227,7 @@ class OrderTracking:
     def listed(self, state: StreamState, *, since_ms: int | None = None) -> list[Ref]:
         """The orders in a state; with ``since_ms`` those that have been in it since then or longer."""
         with self._lock:
-            if not self._counts[state]:
+            if not any(counts[state] for counts in self._counts.values()):
                 return []
             return [
                 ref
@@ -244,42 +244,40 @@ class OrderTracking:
         """How many tracked orders stand in one of the states; of all tenants when None."""
         with self._lock:
             if tenant is None:
-                return sum(self._counts[state] for state in states)
-            return sum(self._of_tenants[tenant, state] for state in states)
+                return sum(counts[state] for counts in self._counts.values() for state in states)
+            counts = self._counts.get(tenant, _NO_COUNTS)
+            return sum(counts[state] for state in states)
 
     def open_streams(self) -> dict[str, int]:
         """How many streams are open, by tenant."""
-        found: Counter[str] = Counter()
         with self._lock:
-            for (tenant, state), count in self._of_tenants.items():
-                if state in _OPEN and count:
-                    found[tenant] += count
-        return dict(found)
+            found = {tenant: sum(counts[state] for state in _OPEN) for tenant, counts in self._counts.items()}
+        return {tenant: count for tenant, count in found.items() if count}
 
     def counts(self) -> dict[str, int]:
         """How many tracked orders stand in each state."""
         with self._lock:
-            return {str(state): self._counts[state] for state in StreamState}
+            return {str(state): sum(counts[state] for counts in self._counts.values()) for state in StreamState}
 
     def _put(self, tracked: Tracked) -> None:
         self._orders[tracked.ref] = tracked
-        self._count(tracked, 1)
+        counts = self._counts.get(tracked.ref.tenant)
+        if counts is None:
+            counts = self._counts[tracked.ref.tenant] = Counter()
+        counts[tracked.state] += 1
 
     def _drop(self, tracked: Tracked) -> None:
         del self._orders[tracked.ref]
-        self._count(tracked, -1)
+        counts = self._counts[tracked.ref.tenant]
+        counts[tracked.state] -= 1
+        if not any(counts.values()):  # there may be many tenants, most of them idle
+            del self._counts[tracked.ref.tenant]
 
     def _set(self, tracked: Tracked, state: StreamState, now_ms: int) -> None:
-        self._count(tracked, -1)
+        counts = self._counts[tracked.ref.tenant]
+        counts[tracked.state] -= 1
+        counts[state] += 1
         tracked.state, tracked.since_ms = state, now_ms
-        self._count(tracked, 1)
-
-    def _count(self, tracked: Tracked, change: int) -> None:
-        self._counts[tracked.state] += change
-        name = (tracked.ref.tenant, tracked.state)
-        self._of_tenants[name] += change
-        if not self._of_tenants[name]:  # there may be many tenants, most of them idle
-            del self._of_tenants[name]
 
 
 def fingerprint_of(order: Order | OrderRequest) -> int:

@@ -6,6 +6,7 @@ import os
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from service_kit.logs import get_logger
 from service_kit.times import now_ms
 
 _BUSY_TIMEOUT_S = 15.0
+_AGAIN_S = 0.01
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS keys (
         id INTEGER PRIMARY KEY,
@@ -165,6 +167,7 @@ def _open(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
+        _write_ahead(connection)
         with _transaction(connection):
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
@@ -172,12 +175,25 @@ def _open(path: Path) -> sqlite3.Connection:
             for statement in _SCHEMA.split(";\n"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch a new file over. SQLite does not wait here for others that have it open, as it does elsewhere."""
+    give_up_at = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 @contextmanager

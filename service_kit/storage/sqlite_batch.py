@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -43,6 +44,9 @@ _SELECT_ENTRIES = f"""
 _SELECT_MESSAGES = f"""
     SELECT o.record, {MESSAGE_COLUMNS} FROM json_each(?) j
     JOIN outbox o ON o.record = json_extract(j.value, '$[0]') AND o.message_id = json_extract(j.value, '$[1]')"""
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def _encode(document: Any) -> str:
@@ -150,6 +154,8 @@ class Batch:
         record = self._records.get(step.ref)
         if record is None:
             return Snapshot(None, token_floor=self._token_floor)
+        if not step.entry_ids and not step.message_ids:
+            return Snapshot(record, _NOTHING, _NOTHING, self._token_floor)
         record_id = self._ids[step.ref]
         entries = {name: self._entries.get((record_id, name)) for name in step.entry_ids}
         messages = {name: self._messages.get((record_id, name)) for name in step.message_ids}
