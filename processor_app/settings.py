@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from processor_app.delivery.mail_message import Mailbox, mailbox
 from processor_app.delivery.smtp_url import SmtpServer, smtp_url
 from processor_app.replies.links import base_url, secret_text
+from service_kit.door_settings import DoorSettings
 from service_kit.networks import IpNetwork, networks
 from service_kit.settings import (
     choice,
@@ -29,7 +30,7 @@ TITLE = "Order processor"
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessorSettings:
+class ProcessorSettings(DoorSettings):
     """What the processor reads from its environment, once, at start."""
 
     host: str = setting("127.0.0.1", parse=host_name(), help="The address that the REST interface listens on.")
@@ -101,35 +102,6 @@ class ProcessorSettings:
         parse=secret_text(),
         secret=True,
         help="What reply links are signed with; without one, a secret is made and kept in a file beside the store.",
-    )
-    require_keys: bool = setting(
-        False,
-        parse=flag(),
-        help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
-    )
-    trusted_proxies: tuple[IpNetwork, ...] = setting(
-        (),
-        parse=networks("127.0.0.1/32,10.1.0.0/16"),
-        help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
-        "client's address is the last one of X-Forwarded-For.",
-    )
-    key_rate: int | None = setting(
-        None,
-        parse=integer(0, 1_000_000, 500),
-        help="How many requests a second one key may send; 0 is no limit. Unset: 500 where keys are needed, else no "
-        "limit.",
-    )
-    address_rate: int | None = setting(
-        None,
-        parse=integer(0, 1_000_000, 1000),
-        help="The same for one address, for which a wrong key counts as twenty. Unset: 1000 where keys are needed, "
-        "else no limit.",
-    )
-    max_connections: int = setting(
-        1000,
-        parse=integer(16, 100_000, 1000),
-        help="How many connections the REST interface has at a time (480 at most on Windows), of which one address may "
-        "have a quarter.",
     )
     one_core: bool = setting(
         True,

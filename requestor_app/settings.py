@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service_kit.networks import IpNetwork, networks
+from service_kit.door_settings import DoorSettings
 from service_kit.settings import (
     choice,
     comma_list,
@@ -25,7 +25,7 @@ TITLE = "Order requestor"
 
 
 @dataclass(frozen=True, slots=True)
-class RequestorSettings:
+class RequestorSettings(DoorSettings):
     """What the requestor reads from its environment, once, at start."""
 
     host: str = setting("127.0.0.1", parse=host_name(), help="The address that the REST interface listens on.")
@@ -57,35 +57,6 @@ class RequestorSettings:
     )
     retention_s: float = setting(
         30 * 86_400.0, parse=seconds(1), help="How long an order is kept after its end, in seconds."
-    )
-    require_keys: bool = setting(
-        False,
-        parse=flag(),
-        help="Whether calls need a key (Authorization: Bearer); without, anybody who reaches the port may do anything.",
-    )
-    trusted_proxies: tuple[IpNetwork, ...] = setting(
-        (),
-        parse=networks("127.0.0.1/32,10.1.0.0/16"),
-        help="Networks that the TLS proxy connects from; when set, connections from elsewhere are closed, and the "
-        "client's address is the last one of X-Forwarded-For.",
-    )
-    key_rate: int | None = setting(
-        None,
-        parse=integer(0, 1_000_000, 500),
-        help="How many requests a second one key may send; 0 is no limit. Unset: 500 where keys are needed, else no "
-        "limit.",
-    )
-    address_rate: int | None = setting(
-        None,
-        parse=integer(0, 1_000_000, 1000),
-        help="The same for one address, for which a wrong key counts as twenty. Unset: 1000 where keys are needed, "
-        "else no limit.",
-    )
-    max_connections: int = setting(
-        1000,
-        parse=integer(16, 100_000, 1000),
-        help="How many connections the REST interface has at a time (480 at most on Windows), of which one address may "
-        "have a quarter.",
     )
     max_live_orders: int = setting(
         200_000, parse=integer(0, 100_000_000, 200_000), help="How many orders may be live in all; 0 is no limit."

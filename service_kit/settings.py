@@ -223,7 +223,7 @@ def settings_in_use(cls: type[Any], prefix: str, environ: Mapping[str, str] = os
     """Each setting with its value and where that comes from; secrets and passwords in URLs are hidden."""
     _, faults = _read(cls, prefix, environ)
     rows = []
-    for field in dataclasses.fields(cls):
+    for field in _in_order(cls):
         variable = variable_of(prefix, field.name)
         raw = environ.get(variable, "").strip()
         shown = ("hidden" if field.metadata["secret"] else _LOGIN.sub("://***@", raw)) if raw else _shown(field.default)
@@ -247,11 +247,16 @@ def unknown_variables(cls: type[Any], prefix: str, environ: Mapping[str, str] = 
 
 
 def describe_settings(cls: type[Any], prefix: str) -> tuple[SettingRow, ...]:
-    """One row for each setting, in the order of declaration."""
+    """One row for each setting, in the order of declaration; those that services share come last."""
     return tuple(
         SettingRow(variable_of(prefix, field.name), _shown(field.default), field.metadata["help"])
-        for field in dataclasses.fields(cls)
+        for field in _in_order(cls)
     )
+
+
+def _in_order(cls: type[Any]) -> list[dataclasses.Field[Any]]:
+    """The fields of a service, its own before those that it shares with others."""
+    return sorted(dataclasses.fields(cls), key=lambda field: field.name not in cls.__annotations__)
 
 
 def variable_of(prefix: str, field_name: str) -> str:

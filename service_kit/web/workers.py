@@ -193,9 +193,8 @@ class _Worker:
             if self._tasks and not self._is_spare():
                 return None
             self.is_idle = True
-            if (
-                self._tasks and not self._is_spare()
-            ):  # one that came just now, when this thread still counted as being at work
+            # One may have come just now, when this thread still counted as being at work.
+            if self._tasks and not self._is_spare():
                 self.is_idle = False
                 return None
         word = self._words.get()
