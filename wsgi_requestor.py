@@ -15,7 +15,7 @@ from requestor_app.settings import PREFIX, RequestorSettings
 from service_kit.errors import StartRefused
 from service_kit.failpoints import check_failpoints
 from service_kit.lifecycle import Lifecycle, end_process, report_refusal, run_until_stopped
-from service_kit.logs import configure_logs, get_logger
+from service_kit.logs import configure_logs, get_logger, log_writer
 from service_kit.one_core import OneCore
 from service_kit.settings import load_settings, unknown_variables
 
@@ -44,7 +44,7 @@ def main() -> int:
     for warning in exposure_warnings(settings):
         get_logger(__name__).warning(warning, action="settings.exposed")
     one_core = OneCore(is_wanted=settings.one_core)
-    return run_until_stopped(Lifecycle([one_core, *parts.lifecycle.components]))
+    return run_until_stopped(Lifecycle([log_writer(), one_core, *parts.lifecycle.components]))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ import json
 import logging
 import re
 import sys
-import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar, Token
 from functools import lru_cache
@@ -29,6 +27,7 @@ from typing import Any, TextIO, TypeAlias, cast
 
 import structlog
 
+from service_kit.log_output import LogOutput, LogWriter
 from service_kit.masking import masked
 from service_kit.times import now_ms, rfc3339
 
@@ -38,6 +37,8 @@ _context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=M
 
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|cookie|credential|signature|api_?key", re.IGNORECASE)
 _MASK = "***"
+#: Levels whose lines may wait a moment.
+_PLAIN = ("debug", "info")
 _LEVEL_COLUMN = {"debug": "DEBUG", "info": "INFO ", "warning": "WARN ", "error": "ERROR", "critical": "FATAL"}
 _LEVELS_OF_LIBRARIES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 _PLAIN_VALUE: Callable[[Any], object] = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+").fullmatch
@@ -72,10 +73,15 @@ def configure_logs(
     structlog.configure(
         processors=_processors,
         wrapper_class=type("_Logger", (_WithoutDetours, structlog.make_filtering_bound_logger(level)), {}),
-        logger_factory=lambda *_: _output,
+        logger_factory=lambda *_: None,
         cache_logger_on_first_use=True,
     )
     _configure_library_logs(renderer, level)
+
+
+def log_writer() -> LogWriter:
+    """A component that takes the writing of plain lines from the threads that log them."""
+    return LogWriter(_output)
 
 
 def lost_lines() -> int:
@@ -93,53 +99,10 @@ class _WithoutDetours(structlog.BoundLoggerBase):
                 line = renderer(None, method_name, {**self._context, **keys} if self._context else keys)
             except structlog.DropEvent:  # by what a test put in the renderer's place
                 return
-            _output.msg(cast("str", line))
+            _output.put(cast("str", line), is_urgent=method_name not in _PLAIN)
 
 
-class _Output:
-    """The stream of the logs; lines of different threads never mix.
-
-    Nobody waits for the stream: a thread that finds another one writing leaves its line to that one.
-    """
-
-    def __init__(self) -> None:
-        self.lost_lines = 0
-        #: Whoever holds it writes what waits.
-        self._lock = threading.Lock()
-        self._waiting: deque[str] = deque()
-        self._stream: TextIO | None = None
-
-    def use(self, stream: TextIO | None) -> None:
-        """Write to this stream from now on; without one (pythonw.exe has no stderr) lines are dropped."""
-        if stream is not None and hasattr(stream, "reconfigure"):
-            # A cp1252 console cannot show every character; an escape is better than a lost line.
-            stream.reconfigure(errors="backslashreplace", line_buffering=True)
-        with self._lock:
-            self._stream = stream
-
-    def msg(self, line: str) -> None:
-        """Write one line, or have it written with those of the thread that is writing."""
-        self._waiting.append(line)
-        # Again after each round: a line may have come after the last look, when the lock was still held.
-        while self._waiting and self._lock.acquire(blocking=False):
-            try:
-                self._write_waiting()
-            finally:
-                self._lock.release()
-
-    def _write_waiting(self) -> None:
-        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if self._stream is not None:
-            try:
-                self._stream.write("".join(lines))
-            except (OSError, ValueError):
-                # A full disk or a closed pipe must not stop orders.
-                self.lost_lines += len(lines)
-
-    debug = info = warning = error = critical = fatal = exception = msg
-
-
-_output = _Output()
+_output = LogOutput()
 _processors: list[Any] = []
 
 
@@ -213,7 +176,7 @@ class _LibraryHandler(logging.Handler):
             message = _text(record.msg)
         event = {"event": message, "action": "library", "logger": record.name, "exc_info": record.exc_info}
         level = _LEVELS_OF_LIBRARIES.get(record.levelno // 10 * 10, "info")
-        _output.msg(self._renderer(None, level, event))
+        _output.put(self._renderer(None, level, event), is_urgent=level not in _PLAIN)
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.e2e.conftest import Services
@@ -30,8 +31,13 @@ def main() -> None:
             if wanted.attack == "messages":
                 print(messages_run.run(processor, requestor, wanted.count, seed=wanted.seed, warm_up=2_000))
             else:
-                for service in (requestor, processor):
-                    print(calls_run.run(service, wanted.count // 2, seed=wanted.seed))
+                with ThreadPoolExecutor() as side_by_side:
+                    halves = [
+                        side_by_side.submit(calls_run.run, service, wanted.count // 2, seed=wanted.seed)
+                        for service in (requestor, processor)
+                    ]
+                    for half in halves:
+                        print(half.result())
         finally:
             services.kill_all()
 
