@@ -29,7 +29,7 @@ from processor_app.domain import (
     order_of,
     reply_entry_id,
 )
-from service_kit.change import Body, Change, Record, Snapshot
+from service_kit.change import Body, Change, Entry, Record, Snapshot
 from service_kit.errors import Diverged, Fenced, Pruned
 
 #: What this side adds to the content of an input that it keeps.
@@ -77,7 +77,8 @@ def _begin_run(
 ) -> Change:
     if wish.resume_after > 0:
         raise Diverged("The requestor has events of a run that this processor does not know.")
-    head_seq = 0 if old is None else old.head_seq
+    run_start = 0 if old is None else old.head_seq
+    # Its first event tells that it is accepted.
     order = Order(
         ref=wish.ref,
         state=OrderState.LIVE,
@@ -88,21 +89,23 @@ def _begin_run(
         token=wish.token,
         run=wish.run,
         created_ms=now_ms if old is None else old.created_ms,
-        run_start=head_seq,
-        head_seq=head_seq,
+        run_start=run_start,
+        head_seq=run_start + 1,
         notes_count=0 if old is None else old.notes_count,
         kept_origin=wish.origin.text,
         holder=holder,
     )
-    occasion = Occasion(wish.ref, wish.run, head_seq + 1, kept_origin=order.kept_origin)
+    occasion = Occasion(wish.ref, wish.run, order.head_seq, kept_origin=order.kept_origin)
     deliveries = plan(occasion, wish.notification_type, wish.audience, routes, now_ms=now_ms)
-    body: dict[str, Any] = {"notification_type": wish.notification_type, "audience": list(wish.audience)}
+    body: dict[str, Any] = {
+        "run": wish.run,
+        "notification_type": wish.notification_type,
+        "audience": list(wish.audience),
+    }
     if deliveries:  # what is sent late is what was asked for, whatever a later run says
         body |= {"deliveries": [planned_body(d) for d in deliveries], "details": wish.details}
-    entry = event_of(order, f"run:{wish.run}", "accepted", now_ms, body)
-    return change_of(
-        before, replace(order, head_seq=entry.seq), now_ms, [entry], puts=[message_of(d) for d in deliveries]
-    )
+    entry = Entry(order.head_seq, f"run:{wish.run}", "accepted", now_ms, body)
+    return change_of(before, order, now_ms, [entry], puts=[message_of(d) for d in deliveries])
 
 
 def accept_follow_up(snapshot: Snapshot, note: FollowUp, *, routes: Routes, now_ms: int) -> Change | None:

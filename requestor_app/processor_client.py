@@ -43,7 +43,7 @@ from requestor_app.traffic import (
 from service_kit.change import DEFAULT_TENANT, Ref
 from service_kit.errors import ServiceError
 from service_kit.logs import get_logger
-from service_kit.rpc.options import BATCH_BYTES, MESSAGE_GAP_S, Pulse, client_options
+from service_kit.rpc.options import BATCH_BYTES, Pulse, client_options, gap_after_s
 from service_kit.rpc.tls import failure_of, open_channel
 from service_kit.times import now_ms
 from service_kit.tls_files import TlsFault, TlsFiles
@@ -177,7 +177,7 @@ class Trunk:
                 for message in _trunk_ups(outgoing):
                     call.last_pull = time.monotonic()
                     yield message
-                time.sleep(MESSAGE_GAP_S)
+                time.sleep(gap_after_s(outgoing.items))
         except Exception as error:
             log.error("The trunk failed", action="trunk.failed", exc_info=error)
             call.cut(f"this requestor could not prepare what to send ({type(error).__name__})")
@@ -207,7 +207,7 @@ def _tenant(ref: Ref) -> str:
 
 def _trunk_ups(outgoing: Outgoing) -> Iterator[wire.TrunkUp]:
     """What is to be sent as few messages of about `BATCH_BYTES` at most, in the order of application."""
-    if outgoing.is_empty:
+    if not outgoing.items:
         yield wire.TrunkUp(heartbeat=wire.Heartbeat(now_ms=now_ms(), queue_depth=outgoing.queue_depth))
         return
     items: Iterator[tuple[str, Any]] = itertools.chain(

@@ -66,9 +66,9 @@ class Outgoing:
     queue_depth: int = 0
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing but a sign of life to send."""
-        return not (self.openings or self.relays or self.closings or self.acks)
+    def items(self) -> int:
+        """How many there are; with none there is nothing but a sign of life to send."""
+        return len(self.openings) + len(self.relays) + len(self.closings) + len(self.acks)
 
 
 @value

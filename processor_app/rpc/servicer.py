@@ -29,7 +29,7 @@ from proto import order_service_pb2_grpc
 from service_kit.change import Change
 from service_kit.errors import Fenced, InvalidInput, MalformedInput, ServiceError, TooMany, Unavailable
 from service_kit.logs import get_logger
-from service_kit.rpc.options import BATCH_BYTES, MESSAGE_GAP_S
+from service_kit.rpc.options import BATCH_BYTES, gap_after_s
 from service_kit.times import now_ms
 
 #: Single-order calls at a time; each holds a thread of the pool.
@@ -109,7 +109,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
                 for message in messages.trunk_messages(batch.controls, batch.events, limit_bytes=BATCH_BYTES):
                     outlet.begin_send()
                     yield message
-                time.sleep(MESSAGE_GAP_S)
+                time.sleep(gap_after_s(len(batch.controls) + len(batch.events)))
             else:
                 heartbeat = wire.Heartbeat(now_ms=now_ms(), queue_depth=batch.queue_depth)
                 outlet.begin_send()
@@ -173,20 +173,20 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
             results = self._orders.take(inputs)
         except ServiceError as error:
             results = [error] * len(inputs)
-        opens: list[tuple[wire.OrderStreamRequest, OpenStream, Change | None]] = []
+        opens: list[tuple[OpenStream, Change | None]] = []
         answers: list[Control] = []
         for (request, item), result in zip(read, results, strict=True):
             if isinstance(result, ServiceError):
                 turns.note(request, result)
                 answers.append(_answer(item, result))
             elif isinstance(item, OpenStream):
-                opens.append((request, item, result))
+                opens.append((item, result))
             else:
                 answers.append(_answer(item, None))
-        outcomes = self._orders.attach([(wish, change) for _, wish, change in opens], outlet)
-        for (request, wish, _), refusal in zip(opens, outcomes, strict=True):
+        outcomes = self._orders.attach(opens, outlet)
+        for (wish, _), refusal in zip(opens, outcomes, strict=True):
             if refusal is None:
-                _log_request(request, wish)
+                _log_opened(wish)
             else:
                 answers.append(_answer(wish, refusal))
         outlet.push(*answers)
@@ -203,7 +203,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         self._enter(self._single_calls, outlet, context)
         try:
             change = self._orders.take_one(wish)
-            _log_request(request, wish)
+            _log_opened(wish)
             (failure,) = self._orders.attach([(wish, change)], outlet)
             if failure is not None:
                 raise failure
@@ -290,13 +290,17 @@ def _with_metadata(request: R, context: grpc.ServicerContext) -> R:
     return request
 
 
-def _log_request(request: wire.OrderStreamRequest, wish: OpenStream) -> None:
+#: What the line of an opened stream says, made once: it stands in the way of every order.
+_REQUEST_TYPE = f"Request type: {wire.OrderStreamRequest}"
+
+
+def _log_opened(wish: OpenStream) -> None:
     log.info(
-        f"Request type: {type(request)}",
+        _REQUEST_TYPE,
         action="stream.opened",
-        order_req_id=request.order_req_id,
-        token=request.token,
-        stream_id=request.stream_id,
+        order_req_id=wish.ref.key,
+        token=wish.token,
+        stream_id=wish.stream_id,
         **wish.origin.names,
     )
 

@@ -17,7 +17,9 @@ MAX_MESSAGE_BYTES = 256 * 1024
 BATCH_BYTES = 64 * 1024
 #: An end of a trunk sends its next message no sooner, in seconds: a message costs gRPC for Python as much as a dozen
 #: orders in it, so under load it is better to wait for some more. After a pause a message goes out at once.
-MESSAGE_GAP_S = 0.005
+_MESSAGE_GAP_S = 0.02
+#: After a message with so many items the next one follows at once: there is most likely a backlog to be worked off.
+_LARGE_MESSAGE = 128
 
 
 #: Limits of a server, for clients that do not behave.
@@ -47,6 +49,11 @@ class Pulse(NamedTuple):
     def watch_s(self) -> float:
         """How often an end looks whether its trunk is dead."""
         return min(1.0, self.silence_s / 10)
+
+
+def gap_after_s(items: int) -> float:
+    """How long an end of a trunk waits after a message with so many items, in seconds."""
+    return 0.0 if items >= _LARGE_MESSAGE else _MESSAGE_GAP_S
 
 
 def client_options(keepalive_ms: int) -> ChannelOptions:

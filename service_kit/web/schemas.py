@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
-from flask import request
+from flask import Request, request
+from flask.globals import request_ctx
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, missing, validate, validates_schema
 
 from service_kit.errors import FieldError, InvalidInput
@@ -245,8 +246,10 @@ class EmptyQuerySchema(StrictSchema):
 
 def load_body(schema: Schema) -> dict[str, Any]:
     """The body of the current request as the schema gives it; raises `MalformedInput` or `InvalidInput`."""
-    loaded = _load(schema, read_json_object(request))
-    request.environ[BODY_KEY] = loaded
+    # The request itself: each attribute of the proxy costs as much as a call.
+    current: Request = request_ctx.request
+    loaded = _load(schema, read_json_object(current))
+    current.environ[BODY_KEY] = loaded
     return loaded
 
 
