@@ -120,13 +120,18 @@ class OrderTracking:
             known = self._orders.get(ref)
             if known is not None and known.state is not StreamState.RESERVED and known.token >= token:
                 return False
-            tracked = Tracked(ref, fingerprint, now_ms)
-            tracked.state = StreamState.CONNECTING
+            if known is not None and known.state is StreamState.RESERVED:
+                tracked = known
+                tracked.fingerprint = fingerprint
+                self._set(tracked, StreamState.CONNECTING, now_ms)
+            else:
+                tracked = Tracked(ref, fingerprint, now_ms)
+                tracked.state = StreamState.CONNECTING
+                if known is not None:
+                    self._drop(known)
+                self._put(tracked)
             tracked.token = token
             tracked.applied_seq = applied_seq
-            if known is not None:
-                self._drop(known)
-            self._put(tracked)
             return True
 
     def track(self, order: Order, now_ms: int) -> bool:

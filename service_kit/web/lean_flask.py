@@ -16,7 +16,7 @@ from flask.globals import request_ctx
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.datastructures import EnvironHeaders, Headers
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, Rule
 
 from service_kit.access.model import ANYBODY, Unauthorized
 from service_kit.web.audited import Auditor
@@ -26,6 +26,10 @@ from service_kit.web.meter import Meter
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask.typing import ResponseReturnValue
+
+
+#: How many headers a JSON answer has by itself.
+_OWN_HEADERS = 2
 
 
 class _LeanRequest(Request):
@@ -64,9 +68,10 @@ class _JsonResponse(Response):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Werkzeug's own looks for what a JSON answer has not: a location, a stream, something to close."""
-        if environ["REQUEST_METHOD"] == "HEAD" or self.status_code < HTTPStatus.OK or "Location" in self.headers:
+        headers = self.headers._list  # noqa: SLF001 - each look into them by its methods costs as much as all of this
+        if environ["REQUEST_METHOD"] == "HEAD" or self._status_code < HTTPStatus.OK or len(headers) > _OWN_HEADERS:
             return super().__call__(environ, start_response)
-        start_response(self.status, list(self.headers))
+        start_response(self._status, headers.copy())
         return [self.get_data()]
 
 
@@ -92,6 +97,26 @@ class _NoSessions(SessionInterface):
         return self._none
 
 
+class _RememberingAdapter(MapAdapter):
+    """Finds a path without variable parts, once found, again without a search. There are few of those."""
+
+    def __init__(self, remembered: dict[tuple[str, str], Rule], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._remembered = remembered
+
+    def match(self, *args: Any, **options: Any) -> Any:
+        """What Werkzeug's own finds."""
+        if args or options != {"return_rule": True}:  # not as Flask asks for the view of a request
+            return super().match(*args, **options)
+        name = self.default_method, self.path_info
+        if (known := self._remembered.get(name)) is not None:
+            return known, {}
+        rule, values = super().match(return_rule=True)
+        if not rule.arguments and not values:
+            self._remembered[name] = rule
+        return rule, values
+
+
 class LeanFlask(Flask):
     """Flask for synchronous views that are matched by their path alone, whatever the host is called."""
 
@@ -106,6 +131,7 @@ class LeanFlask(Flask):
     auditor: Auditor | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._static_rules: dict[tuple[str, str], Rule] = {}
         super().__init__(*args, **options)
         self._free_endpoints: dict[str, bool] = {}
 
@@ -150,7 +176,8 @@ class LeanFlask(Flask):
         """Match by method and path; Flask would take the host's name apart first."""
         if request is None:
             return None
-        return MapAdapter(
+        return _RememberingAdapter(
+            self._static_rules,
             self.url_map,
             server_name="",
             script_name=request.root_path,

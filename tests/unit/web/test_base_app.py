@@ -69,6 +69,22 @@ def test_a_view_that_says_how_long_its_answer_holds_is_believed(app):
     assert answer.headers.getlist("Cache-Control") == ["max-age=60"]
 
 
+def test_a_path_is_found_again_as_it_was_the_first_time(app):
+    @app.get("/orders/<name>")
+    def order(name: str) -> dict[str, str]:
+        return {"name": name}
+
+    client = app.test_client()
+    for _ in range(3):
+        assert client.get("/kept").json == {"a": 2, "b": 1}
+        assert client.head("/kept").data == b""
+        refused = client.delete("/kept")
+        assert (refused.status_code, sorted(refused.headers["Allow"].split(", "))) == (405, ["GET", "HEAD", "OPTIONS"])
+        assert client.get("/missing").status_code == 404
+        assert [client.get(f"/kept{end}").status_code for end in ("/", "//")] == [200, 404]
+        assert [client.get(f"/orders/{name}").json for name in "ab"] == [{"name": "a"}, {"name": "b"}]
+
+
 def test_json_is_compact_and_in_the_order_of_the_view(app):
     assert app.test_client().get("/kept").data == b'{"b":1,"a":2}\n'
 

@@ -60,7 +60,7 @@ def serve(
     app: Flask, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., WebServer]]:
     if request.param == "waitress's loop":
-        monkeypatch.setattr("service_kit.web.server.make_loop", PollLoop)
+        monkeypatch.setattr("service_kit.web.channel_server.make_loop", PollLoop)
     servers: list[WebServer] = []
 
     def start(**options: object) -> WebServer:
@@ -269,7 +269,7 @@ def test_idle_connections_make_room_for_new_ones(serve: Callable[..., WebServer]
 def test_one_address_has_a_part_of_the_connections(
     serve: Callable[..., WebServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service_kit.web.server.origin_of", lambda _: "203.0.113.7")
+    monkeypatch.setattr("service_kit.web.channels.origin_of", lambda _: "203.0.113.7")
     server = serve(connection_limit=40)
     with ExitStack() as stack:
         for _ in range(10):
@@ -289,7 +289,8 @@ def test_one_address_has_a_part_of_the_connections(
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that sheds load soon."""
     monkeypatch.setattr(shedding, "LEAST_UNDER_WAY", 4)
-    monkeypatch.setattr("service_kit.web.server.BUSY", 2)
+    for module in ("channels", "channel_server"):
+        monkeypatch.setattr(f"service_kit.web.{module}.BUSY", 2)
 
 
 @pytest.mark.usefixtures("small")

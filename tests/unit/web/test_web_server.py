@@ -42,7 +42,7 @@ def make_server(app: Flask, port: int = 0, **options) -> WebServer:
 @pytest.fixture(params=["own loop", "waitress's loop"])
 def server(app, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
     if request.param == "waitress's loop":  # what systems without epoll use
-        monkeypatch.setattr("service_kit.web.server.make_loop", PollLoop)
+        monkeypatch.setattr("service_kit.web.channel_server.make_loop", PollLoop)
     server = make_server(app, request_timeout_s=1.0)
     server.start()
     yield server
