@@ -59,6 +59,9 @@ class OneCore:
         self._is_wanted = is_wanted
         self._allowed: set[int] = set()
         self._core: int | None = None
+        #: Guards where the threads are and how they share the core.
+        self._lock = threading.Lock()
+        self._is_prompt = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -74,6 +77,8 @@ class OneCore:
         self._allowed = os.sched_getaffinity(0)
         if len(self._allowed) < 2 or not _busy_s():
             return
+        global _at_work  # noqa: PLW0603 - a process has one set of threads
+        _at_work = self
         kept = processes_kept_on()
         self._move(min(self._allowed, key=lambda core: (kept[core], random.random())))  # noqa: S311 # nothing to guess
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
@@ -81,13 +86,16 @@ class OneCore:
 
     def stop(self, timeout_s: float) -> None:
         """Let the threads run anywhere again. Safe to call twice."""
+        global _at_work  # noqa: PLW0603 - a process has one set of threads
         self._stopping.set()
         thread, self._thread = self._thread, None
         if thread is not None:
+            _at_work = None
             thread.join(timeout_s)
-            self._core = None
-            if sys.platform == "linux":
-                _keep_on(self._allowed, os.SCHED_OTHER)
+            with self._lock:
+                self._core = None
+                if sys.platform == "linux":
+                    _keep_on(self._allowed, os.SCHED_OTHER)
 
     def check(self) -> str | None:
         """None: without it all works, if more slowly."""
@@ -110,9 +118,32 @@ class OneCore:
         if core == self._core:
             return
         log.debug(f"All threads run on core {core}", action="process.core", core=core, before=self._core)
-        self._core = core
-        if sys.platform == "linux":
-            _keep_on({core}, os.SCHED_BATCH)
+        with self._lock:
+            self._core = core
+            self._apply()
+
+    def be_prompt(self, *, is_wanted: bool) -> None:
+        """What the function of this name does."""
+        with self._lock:
+            self._is_prompt = is_wanted
+            self._apply()
+
+    def _apply(self) -> None:
+        if sys.platform == "linux" and self._core is not None:
+            _keep_on({self._core}, os.SCHED_OTHER if self._is_prompt else os.SCHED_BATCH)
+
+
+#: The one that is at work in this process.
+_at_work: OneCore | None = None
+
+
+def be_prompt(*, is_wanted: bool) -> None:
+    """Let a thread that wakes up push the running one aside, for as long as answers in time count more than throughput.
+
+    Where the threads of the process are not kept together they do so anyway.
+    """
+    if (one_core := _at_work) is not None:
+        one_core.be_prompt(is_wanted=is_wanted)
 
 
 if sys.platform == "linux":

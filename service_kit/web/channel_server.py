@@ -15,6 +15,7 @@ from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 
 from service_kit.logs import get_logger
 from service_kit.measures import Tally
+from service_kit.one_core import be_prompt
 from service_kit.seldom import Seldom
 from service_kit.web.callers import ProxyGate, forwarded_address
 from service_kit.web.channels import SERVING, Channel
@@ -62,7 +63,9 @@ class ChannelServer(TcpWSGIServer):  # type: ignore[misc] # Waitress has no type
         self._trigger_lock = threading.Lock()
         self._is_trigger_closed = False
         super().__init__(*args, **options)
-        self.shedding = Shedding()
+        # Else a thread that waits for the interpreter could not ask for it before the running one has had its time, and
+        # the loop is one among many.
+        self.shedding = Shedding(on_burst=lambda is_on: be_prompt(is_wanted=is_on))
         self.under_way = self.shedding.under_way
         self._full = Seldom()
         self._looks_at_s = 0.0

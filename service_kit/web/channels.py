@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LEAST_READ_BYTES = 262_144
 #: A connection above the limit has so long to say what it wants, in seconds.
 _EXTRA_S = 2.0
+#: How requests of those begin who look after the service.
+_WATCHERS = (b"GET /livez ", b"GET /readyz ", b"GET /metrics ")
 #: What an answer's head holds beside its date; with any other header Waitress writes it.
 _USUAL_HEADERS = frozenset(
     {"Content-Type", "Content-Length", "X-Request-ID", "X-Content-Type-Options", "Cache-Control", "ETag"}
@@ -88,6 +90,8 @@ class Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
     waits_to_be_read = False
     #: Whether its request is one of the few that are answered although load is shed.
     is_spared = False
+    #: Whether the loop hears it before others: what asks how the service is, and what has not said yet what it wants.
+    comes_first = True
 
     def __init__(self, server: ChannelServer, *args: Any, **options: Any) -> None:
         super().__init__(server, *args, **options)
@@ -106,6 +110,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # Waitress has no types
 
     def received(self, data: bytes) -> bool:
         """Take what has come in; while load is shed, without parsing it."""
+        self.comes_first = data.startswith(_WATCHERS)
         if (len(self.server.under_way) > BUSY or self.refusal is not None) and self._is_answered_unread(data):
             return True
         before = self.request

@@ -2,7 +2,7 @@
 
 What this costs is what it is about. The thread of the loop decides before any work is done, by the bytes of a request
 that it does not parse. Callers who come back at once, whatever Retry-After says, wait until the loop has time for them:
-it spends an eighth of a core on refusals at most.
+it spends a fifth of a core on them and on reading those that are run.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ WINDOW_S, FORGOTTEN_PER_S = 0.25, 0.1
 BUSY = 32
 #: A refused connection is read again after this pause, in seconds, at the earliest,
 PAUSE_S = 0.05
-#: and no more than so many a second are.
-PAUSES_PER_S = 5_000
+#: and no more are than the loop can refuse in this part of a core,
+REFUSING_SHARE = 0.2
+#: at what one has cost of late, in seconds; this much at first, and at most.
+FIRST_COST_S, MOST_COST_S = 0.000_05, 0.001
 #: A burst is over when nothing was shed for so long.
 CALM_S = 5.0
 #: But only while requests come to their end: when none does for so long, it waits like all others, so that whoever
@@ -80,8 +82,16 @@ def glance(data: bytes) -> Glance | None:
 class Shedding:
     """How much is under way, how much may be, and who has to wait because he was refused."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+        on_burst: Callable[[bool], object] = lambda _: None,
+    ) -> None:
+        self._clock, self._cpu_clock = clock, cpu_clock
+        #: Told when load begins to be shed, and when it is over.
+        self._on_burst = on_burst
         self._turned_at = self._done_at = self._counted_at = clock()
         #: The connections whose request runs or waits for a thread; they come and go in any thread.
         self.under_way: set[Any] = set()
@@ -91,7 +101,12 @@ class Shedding:
         #: How many requests may be under way.
         self.limit = LEAST_UNDER_WAY
         self._paused: deque[tuple[float, Any]] = deque()
-        self._allowance = 0.0
+        #: What may be spent on refusals now, what one costs, and how many there were since the last turn.
+        self._allowance_s = 0.0
+        self._cost_s = FIRST_COST_S
+        self._refused = 0
+        #: The loop's time on the core at the last turn; None: none of this burst.
+        self._cpu_s: float | None = None
         #: Guards who is spared, and the burst: requests end in any thread.
         self._lock = threading.Lock()
         self._burst = 0
@@ -121,7 +136,19 @@ class Shedding:
         if self._burst and now - self._last_at > CALM_S:
             _log.info("No load is shed any more", action="web.shedding_over", shed=self._burst)
             self._burst = 0
-        return self._rested(now, took_s) if self._paused else []
+            self._on_burst(False)
+        if not self._paused:
+            return []
+        self._weigh()
+        return self._rested(now, took_s)
+
+    def _weigh(self) -> None:
+        """Learn what a refusal costs. What else the turn has done counts too: then there is less time for them."""
+        before_s, self._cpu_s = self._cpu_s, self._cpu_clock()
+        refused, self._refused = self._refused, 0
+        if refused and before_s is not None:
+            cost_s = min((self._cpu_s - before_s) / refused, MOST_COST_S)
+            self._cost_s += (cost_s - self._cost_s) * min(1.0, refused / 100)
 
     def _count_done(self, now: float) -> None:
         span_s, self._counted_at = now - self._counted_at, now
@@ -134,10 +161,10 @@ class Shedding:
         self.limit = max(LEAST_UNDER_WAY, int(self._most_per_s * LONGEST_WAIT_S))
 
     def _rested(self, now: float, took_s: float) -> list[Any]:
-        self._allowance = min(self._allowance + took_s * PAUSES_PER_S, PAUSES_PER_S * PAUSE_S)
+        self._allowance_s = min(self._allowance_s + took_s * REFUSING_SHARE, REFUSING_SHARE * PAUSE_S)
         rested: list[Any] = []
-        while self._paused and self._paused[0][0] <= now and self._allowance >= 1:
-            self._allowance -= 1
+        while self._paused and self._paused[0][0] <= now and self._allowance_s >= self._cost_s:
+            self._allowance_s -= self._cost_s
             rested.append(self._paused.popleft()[1])
         return rested
 
@@ -154,9 +181,13 @@ class Shedding:
             is_first = self._burst == 1
         if is_first:
             _log.warning("Load is shed: more comes in than can be done", action="web.shedding")
+            self._on_burst(True)
 
     def pause(self, connection: Any) -> None:
         """Take note of a connection that is not to be read until `turn` gives it back."""
+        if not self._paused:
+            self._cpu_s = None
+        self._refused += 1
         self._paused.append((self._turned_at + PAUSE_S, connection))
 
     @property

@@ -7,6 +7,7 @@ turn costs the same however many connections there are, and the thread that answ
 
 from __future__ import annotations
 
+import itertools
 import select
 import sys
 import time
@@ -18,6 +19,9 @@ from waitress import wasyncore  # type: ignore[import-untyped]
 
 #: The server looks after its time-outs so often, in seconds.
 SWEEP_S = 1.0
+
+#: The loop handles so many events before it looks for new ones, of which some may come first.
+AT_ONCE = 32
 
 #: Waitress's channels by their file numbers: connections, the listening socket and the trigger.
 SocketMap: TypeAlias = dict[int, Any]
@@ -68,6 +72,8 @@ if sys.platform == "linux":
     class EpollLoop:
         """Arms each channel for one event at a time; whoever has handled the event arms it anew.
 
+        Events of a channel that says that it ``comes_first`` do not wait for those of others, however many there are.
+
         Two threads may arm a channel at once, and the older wish may come last. It has no lock for that: the wish to
         write comes true at once and is then looked at again, and everything is armed anew at every sweep.
         """
@@ -83,19 +89,29 @@ if sys.platform == "linux":
             sweep_at = 0.0
             for channel in list(self._map.values()):
                 self.add(channel)
+            # By their numbers, so that what is armed anew meanwhile and seen twice is handled once.
+            waiting: dict[int, tuple[Any, int]] = {}
             while self._map:
                 if (now := time.monotonic()) >= sweep_at:
                     sweep_at = now + SWEEP_S
                     self._sweep()
-                for file_number, events in self._epoll.poll(self._turn_s()):
+                turn_s = self._turn_s()
+                for file_number, events in self._epoll.poll(0 if waiting else turn_s):
                     channel = self._map.get(file_number)
-                    if channel is None:
-                        continue
-                    wasyncore.readwrite(channel, events)
                     if isinstance(channel, wasyncore.file_dispatcher):
                         sweep_at = 0.0  # the trigger: somebody has changed channels
-                    self.watch(channel)
+                    if getattr(channel, "comes_first", True):
+                        self._handle(channel, events)
+                    else:
+                        waiting[file_number] = channel, events
+                for file_number in list(itertools.islice(waiting, AT_ONCE)):
+                    self._handle(*waiting.pop(file_number))
             self._epoll.close()
+
+        def _handle(self, channel: Any, events: int) -> None:
+            if channel is not None and self._map.get(channel._fileno) is channel:  # noqa: SLF001 - else it is closed
+                wasyncore.readwrite(channel, events)
+                self.watch(channel)
 
         def _sweep(self) -> None:
             for channel in list(self._map.values()):

@@ -27,10 +27,13 @@ def test_a_process_moves_when_others_use_its_core_and_another_one_is_free(core: 
 
 _PROGRAM = """
 import os, threading
-from service_kit.one_core import OneCore
+from service_kit.one_core import OneCore, be_prompt
 
 allowed = os.sched_getaffinity(0)
 release = threading.Event()
+
+def policies_of_all():
+    return {os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}
 
 def cores_of_all():
     return {frozenset(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")}
@@ -40,20 +43,29 @@ one_core = OneCore()
 one_core.start()
 threading.Thread(target=release.wait, daemon=True).start()
 print(cores_of_all() == {frozenset({one_core.core})})
+print(policies_of_all() == {os.SCHED_BATCH})
+be_prompt(is_wanted=True)
+print(policies_of_all() == {os.SCHED_OTHER})
+one_core._move(next(iter(allowed - {one_core.core})))
+print(policies_of_all() == {os.SCHED_OTHER} and cores_of_all() == {frozenset({one_core.core})})
+be_prompt(is_wanted=False)
+print(policies_of_all() == {os.SCHED_BATCH})
 one_core.stop(1.0)
 one_core.stop(1.0)
-print(cores_of_all() == {frozenset(allowed)})
+print(cores_of_all() == {frozenset(allowed)} and policies_of_all() == {os.SCHED_OTHER})
+be_prompt(is_wanted=False)
+print(policies_of_all() == {os.SCHED_OTHER})
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no way to keep threads on a core")
-def test_all_threads_are_on_one_core_between_start_and_stop() -> None:
+def test_all_threads_are_on_one_core_between_start_and_stop_and_as_prompt_as_they_are_asked_to_be() -> None:
     import os  # noqa: PLC0415 # sched_getaffinity is there on Linux alone
 
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("the machine has one core")
     told = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=True)
-    assert [line for line in told.stdout.splitlines() if line in ("True", "False")] == ["True", "True"]
+    assert [line for line in told.stdout.splitlines() if line in ("True", "False")] == ["True"] * 7
 
 
 _KEPT = "from service_kit.one_core import OneCore; o = OneCore(); o.start(); print('on', o.core, flush=True); input()"

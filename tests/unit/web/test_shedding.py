@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from service_kit.web.places import origin_of
-from service_kit.web.shedding import LEAST_UNDER_WAY, LONGEST_WAIT_S, PAUSE_S, PAUSES_PER_S, WINDOW_S, Shedding, glance
+from service_kit.web.shedding import (
+    LEAST_UNDER_WAY,
+    LONGEST_WAIT_S,
+    MOST_COST_S,
+    PAUSE_S,
+    REFUSING_SHARE,
+    WINDOW_S,
+    Shedding,
+    glance,
+)
 
 
 def request(line: str = "POST /a HTTP/1.1", *headers: str, body: str = "") -> bytes:
@@ -68,19 +77,24 @@ def test_what_may_be_under_way_follows_what_is_done() -> None:
     assert shedding.limit == LEAST_UNDER_WAY
 
 
-def test_paused_connections_are_let_go_at_a_pace() -> None:
-    clock = Clock()
-    shedding = Shedding(clock=clock)
+@pytest.mark.parametrize("cost_s", [0.000_02, 0.000_2, 0.05])
+def test_refused_connections_are_read_again_as_often_as_the_loop_has_time_for_them(cost_s: float) -> None:
+    clock, cpu = Clock(), Clock()
+    shedding = Shedding(clock=clock, cpu_clock=cpu)
+    shedding.pause(-1)
+    shedding.turn()
     for number in range(10_000):
         shedding.pause(number)
+    cpu.now += 10_000 * cost_s
     assert shedding.turn() == []
     rested: list[int] = []
     clock.now += PAUSE_S
     for _ in range(100):
         clock.now += 0.01
         rested += shedding.turn()
-    assert rested == list(range(len(rested)))
-    assert 0.9 * PAUSES_PER_S <= len(rested) <= PAUSES_PER_S * (1 + 2 * PAUSE_S)
+    assert rested == [-1, *range(len(rested) - 1)]
+    per_s = REFUSING_SHARE / min(cost_s, MOST_COST_S)
+    assert 0.9 * per_s <= len(rested) <= per_s * (1 + 2 * PAUSE_S)
 
 
 @pytest.mark.parametrize(
