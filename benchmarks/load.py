@@ -6,10 +6,8 @@ end and its status. So a request costs the generator some 20 µs of CPU; `Outcom
 
 from __future__ import annotations
 
-import gc
 import selectors
 import signal
-import socket
 import time
 from array import array
 from collections import Counter
@@ -23,8 +21,8 @@ from benchmarks import open_loop
 from benchmarks.answers import is_complete
 from benchmarks.calls import Address
 from benchmarks.open_loop import OpenOutcome, OpenPlan
+from benchmarks.sockets import CHUNK, collector_off, connect
 
-_CHUNK = 65_536
 #: How long the last requests may take after the end of the load.
 _GRACE_S = 30.0
 
@@ -96,12 +94,8 @@ class LoadProcess:
 def run_plan(plan: Plan) -> Outcome:
     """Run a plan in this process."""
     loop = _Loop(plan)
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         return loop.run()
-    finally:
-        gc.enable()
 
 
 class _Connection:
@@ -110,9 +104,7 @@ class _Connection:
     __slots__ = ("buffer", "request", "sent_s", "socket")
 
     def __init__(self, address: Address) -> None:
-        self.socket = socket.create_connection(address, timeout=10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
+        self.socket = connect(address)
         self.buffer = b""
         self.request = -1
         self.sent_s = 0.0
@@ -179,7 +171,7 @@ class _Loop:
 
     def _receive(self, connection: _Connection) -> None:
         try:
-            data = connection.socket.recv(_CHUNK)
+            data = connection.socket.recv(CHUNK)
         except BlockingIOError:
             return
         except OSError as error:

@@ -5,9 +5,7 @@ Beside them one more connection asks for /livez a hundred times a second.
 
 from __future__ import annotations
 
-import gc
 import selectors
-import socket
 import time
 from array import array
 from collections import Counter, deque
@@ -16,8 +14,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.answers import is_complete
 from benchmarks.calls import Address, Call
+from benchmarks.sockets import CHUNK, collector_off, connect
 
-_CHUNK = 65_536
 _LIVEZ_EVERY_S = 0.01
 #: How long the last answers may take.
 _GRACE_S = 5.0
@@ -56,9 +54,7 @@ class _Connection:
     __slots__ = ("buffer", "is_livez", "sent_s", "socket")
 
     def __init__(self, address: Address, *, is_livez: bool = False) -> None:
-        self.socket = socket.create_connection(address, timeout=10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
+        self.socket = connect(address)
         self.buffer = b""
         self.sent_s = 0.0
         self.is_livez = is_livez
@@ -125,7 +121,7 @@ class _OpenLoop:
         for key, _ in self._selector.select(wait_s):
             connection: _Connection = key.data
             try:
-                data = connection.socket.recv(_CHUNK)
+                data = connection.socket.recv(CHUNK)
             except BlockingIOError:
                 continue
             except OSError:
@@ -173,9 +169,5 @@ class _OpenLoop:
 def run_open_plan(plan: OpenPlan) -> OpenOutcome:
     """Run a plan in this process."""
     loop = _OpenLoop(plan)
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         return loop.run()
-    finally:
-        gc.enable()

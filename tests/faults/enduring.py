@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from tests.faults.arena import Arena
 from tests.faults.audit import set_aside_in
@@ -25,6 +28,16 @@ class EnduringArena(Arena):
         super().__init__(folder)
         self._first_clients = itertools.count(step=CLIENTS)
         self._load: Load | None = None
+
+    @contextmanager
+    def living(self) -> Iterator[Self]:
+        """Both services run for the time of the block; whatever still runs at its end is killed."""
+        try:
+            self.start()
+            yield self
+            self.stop()
+        finally:
+            self.kill_all()
 
     def start_load(self) -> Load:
         """Start a load with orders of its own."""

@@ -27,13 +27,8 @@ def test_every_place_is_covered() -> None:
 @pytest.fixture(scope="module")
 def enduring_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnduringArena]:
     """Both services, running, for all places."""
-    made = EnduringArena(tmp_path_factory.mktemp("failpoints"))
-    try:
-        made.start()
+    with EnduringArena(tmp_path_factory.mktemp("failpoints")).living() as made:
         yield made
-        made.stop()
-    finally:
-        made.kill_all()
 
 
 @pytest.fixture

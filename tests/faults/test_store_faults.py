@@ -112,13 +112,8 @@ class FaultyArena(EnduringArena):
 @pytest.fixture(scope="module")
 def faulty_arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyArena]:
     """Both services, running, for all faults of this file that a service survives."""
-    made = FaultyArena(tmp_path_factory.mktemp("faulty"))
-    try:
-        made.start()
+    with FaultyArena(tmp_path_factory.mktemp("faulty")).living() as made:
         yield made
-        made.stop()
-    finally:
-        made.kill_all()
 
 
 @pytest.fixture
