@@ -1,8 +1,8 @@
 """The stream of the logs, and the thread that gathers the lines of a busy moment.
 
-Each write lets go of the interpreter's lock, which under load costs far more than the line. So a line goes out at once
-when none has for a moment; those that follow it within that moment go out together. A process that is killed loses the
-plain lines of one such moment at most; warnings and worse never wait, nor does what was logged before them.
+Each write lets go of the interpreter's lock, which under load costs far more than the line. So a few lines go out at
+once; those that follow them within the same moment go out together. A process that is killed loses the plain lines of
+one busy moment at most; warnings and worse never wait, nor does what was logged before them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import time
 from collections import deque
 from typing import TextIO
 
-#: Plain lines of one moment go out together, in seconds.
+#: So long is a moment, in seconds,
 MOMENT_S = 0.01
+#: and so many plain lines of it go out at once.
+AT_ONCE = 4
 #: So many lines may wait for a stream that takes none; those that come then are lost.
 MOST_WAITING = 50_000
 
@@ -30,7 +32,9 @@ class LogOutput:
         self._lock = threading.Lock()
         self._waiting: deque[str] = deque()
         self._stream: TextIO | None = None
-        self._wrote_at = 0.0
+        #: When the present moment began, and how many lines of it went out at once. Threads may count one too few.
+        self._began_at = 0.0
+        self._at_once = 0
         #: Whether a thread writes what others leave.
         self._is_gathered = False
         #: Whether that thread knows that there is something.
@@ -51,7 +55,10 @@ class LogOutput:
             self.lost_lines += 1
             return
         self._waiting.append(line)
-        if is_urgent or not self._is_gathered or time.monotonic() - self._wrote_at >= MOMENT_S:
+        if (now := time.monotonic()) - self._began_at >= MOMENT_S:
+            self._began_at, self._at_once = now, 0
+        if is_urgent or not self._is_gathered or self._at_once < AT_ONCE:
+            self._at_once += 1
             self._write()
         elif not self._is_told:
             self._is_told = True
@@ -73,7 +80,6 @@ class LogOutput:
             except (OSError, ValueError):
                 # A full disk or a closed pipe must not stop orders.
                 self.lost_lines += len(lines)
-        self._wrote_at = time.monotonic()
 
     # ---- the thread
 

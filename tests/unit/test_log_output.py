@@ -49,6 +49,7 @@ def output(writes):
 def writer(output, monkeypatch):
     # Long, so that all of a test is one moment, on a busy machine too.
     monkeypatch.setattr(log_output, "MOMENT_S", 0.5)
+    monkeypatch.setattr(log_output, "AT_ONCE", 1)
     writer = LogWriter(output)
     writer.start()
     yield writer
@@ -59,6 +60,18 @@ def test_without_the_thread_each_line_goes_out_at_once(output, writes):
     output.put("one\n", is_urgent=False)
     output.put("two\n", is_urgent=False)
     assert writes.texts == ["one\n", "two\n"]
+
+
+def test_a_few_lines_go_out_at_once(output, writes, monkeypatch):
+    monkeypatch.setattr(log_output, "MOMENT_S", 0.5)
+    writer = LogWriter(output)
+    writer.start()
+    lines = [f"line {number}\n" for number in range(log_output.AT_ONCE + 2)]
+    for line in lines:
+        output.put(line, is_urgent=False)
+    assert writes.texts == lines[: log_output.AT_ONCE]
+    writer.stop(5)
+    assert writes.texts == [*lines[: log_output.AT_ONCE], "".join(lines[log_output.AT_ONCE :])]
 
 
 def test_the_first_line_goes_out_at_once_and_those_of_its_moment_together(output, writes, writer):
