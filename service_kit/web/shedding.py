@@ -2,7 +2,7 @@
 
 What this costs is what it is about. The thread of the loop decides before any work is done, by the bytes of a request
 that it does not parse. Callers who come back at once, whatever Retry-After says, wait until the loop has time for them:
-it spends a fifth of a core on them and on reading those that are run.
+it spends an eighth of a core on them and on reading those that are run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUSY = 32
 #: A refused connection is read again after this pause, in seconds, at the earliest,
 PAUSE_S = 0.05
 #: and no more are than the loop can refuse in this part of a core,
-REFUSING_SHARE = 0.2
+REFUSING_SHARE = 0.125
 #: at what one has cost of late, in seconds; this much at first, and at most.
 FIRST_COST_S, MOST_COST_S = 0.000_05, 0.001
 #: A burst is over when nothing was shed for so long.
