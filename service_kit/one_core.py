@@ -123,7 +123,7 @@ class OneCore:
             self._apply()
 
     def be_prompt(self, *, is_wanted: bool) -> None:
-        """What the function of this name does."""
+        """Let a thread that wakes up push the running one aside, or not: no batch work, or batch work."""
         with self._lock:
             self._is_prompt = is_wanted
             self._apply()

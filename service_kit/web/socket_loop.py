@@ -100,7 +100,7 @@ if sys.platform == "linux":
                     channel = self._map.get(file_number)
                     if isinstance(channel, wasyncore.file_dispatcher):
                         sweep_at = 0.0  # the trigger: somebody has changed channels
-                    if getattr(channel, "comes_first", True):
+                    if getattr(channel, "comes_first", True):  # so do the trigger and the listening socket
                         self._handle(channel, events)
                     else:
                         waiting[file_number] = channel, events
